@@ -1,0 +1,1 @@
+"""Durable orchestrations in Python, on the database that you already run."""

@@ -3,6 +3,7 @@
 It imports nothing else of perdure.
 """
 
+from perdure.spi import checks
 from perdure.spi.capabilities import MIN_ID_BYTES, MIN_PAYLOAD_BYTES, Capabilities, Limits
 from perdure.spi.clock import Clock, ManualClock, Millis, SystemClock
 from perdure.spi.errors import (
@@ -131,5 +132,6 @@ __all__ = [
     "Unset",
     "Unsupported",
     "Wake",
+    "checks",
     "redact",
 ]

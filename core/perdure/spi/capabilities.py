@@ -65,8 +65,9 @@ class Limits:
     """UTF-8 bytes of any id or name: at least `MIN_ID_BYTES`."""
     dedupe_ms: int = 600_000
     """How long a client message's id is remembered after it was consumed: at least 10 minutes."""
-    max_due_ahead_ms: int = 100 * 366 * 86_400_000
-    """How far in the future `due` may lie; beyond it is an `InvalidRequest`, never a clamp."""
+    max_due_ahead_ms: int = 10_000 * 366 * 86_400_000
+    """How far in the future `due` may lie (the default: as far as a `datetime`); beyond it is an
+    `InvalidRequest`, never a clamp."""
     time_resolution_ms: int = 1
     """The step in which times are stored."""
     max_tags: int = 32

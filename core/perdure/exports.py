@@ -44,6 +44,7 @@ from perdure.plugins import connect, register_provider
 from perdure.registry import activity, orchestrator
 from perdure.replay.context import OrchestrationContext
 from perdure.replay.tasks import Task, when_all, when_any
+from perdure.requests import OrchestrationQuery, PurgeInstancesResult
 from perdure.retry import RetryPolicy
 from perdure.spi import OrchestrationStatus
 from perdure.state import OrchestrationState
@@ -76,6 +77,7 @@ __all__ = [
     "OrchestrationContext",
     "OrchestrationFailedError",
     "OrchestrationNotStarted",
+    "OrchestrationQuery",
     "OrchestrationState",
     "OrchestrationStatus",
     "OutcomeUnknown",
@@ -84,6 +86,7 @@ __all__ = [
     "PerdureError",
     "ProviderError",
     "ProviderUnavailable",
+    "PurgeInstancesResult",
     "RetryPolicy",
     "SchemaMismatch",
     "Task",

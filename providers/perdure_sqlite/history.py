@@ -1,0 +1,85 @@
+"""Reading history: from framed rows back to single events."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+
+from sqlalchemy import func, select
+
+from perdure.spi import Corrupt, HistoryPage, NotFound
+from perdure_sql import CorruptRow, unpack_events
+from perdure_sqlite.statements import TABLES, number, sql, words
+
+__all__ = ["join_rows", "read_history"]
+
+_turns, _history = TABLES.instances, TABLES.history
+
+_INSTANCE = sql(
+    select(_turns.c.key, _turns.c.generation, _turns.c.execution, _turns.c.next_seq).where(
+        _turns.c.hub == number("hub"), _turns.c.id == words("id")
+    ),
+    "hub",
+    "id",
+)
+_first = (
+    select(func.max(_history.c.first_seq))
+    .where(_history.c.instance == number("instance"), _history.c.first_seq <= number("from_"))
+    .scalar_subquery()
+)
+_ROWS = sql(
+    select(_history.c.first_seq, _history.c.count, _history.c.events)
+    .where(
+        _history.c.instance == number("instance"),
+        _history.c.first_seq >= func.coalesce(_first, number("from_")),
+        _history.c.first_seq < number("to"),
+    )
+    .order_by(_history.c.first_seq),
+    *("instance", "instance", "from_", "from_", "to"),
+)
+
+
+def read_history(db: sqlite3.Connection, hub: int, instance: str, after: int, limit: int) -> HistoryPage:
+    """Return a page of the current execution's events.
+
+    Raises:
+        NotFound: there is no such instance.
+        Corrupt: a row can't be decoded, or is missing.
+    """
+    row = db.execute(_INSTANCE, (hub, instance)).fetchone()
+    if row is None:
+        raise NotFound(f"there is no instance {instance!r}")
+    key, generation, execution, next_seq = row
+    first = after + 1
+    end = min(first + limit, next_seq)
+    events: list[bytes] = []
+    if first < end:
+        try:
+            events = join_rows(db.execute(_ROWS, (key, key, first, first, end)), first, end)
+        except CorruptRow as error:
+            raise Corrupt(f"history of instance {instance!r} can't be decoded: {error}") from error
+    return HistoryPage(
+        events=events, first_seq=first, more=first + limit < next_seq, generation=generation, execution=execution
+    )
+
+
+def join_rows(rows: Iterable[tuple[int, int, bytes]], first: int, end: int) -> list[bytes]:
+    """Return the events from seq `first` up to `end` out of rows in order of seq.
+
+    Raises:
+        CorruptRow: a row can't be decoded, or they don't follow one another.
+    """
+    events: list[bytes] = []
+    following: int | None = None
+    for first_seq, count, value in rows:
+        if first_seq != following and (following is not None or first_seq > first):
+            raise CorruptRow(f"events from {first if following is None else following} on are missing")
+        try:
+            found = unpack_events(count, value)
+        except CorruptRow as error:
+            raise CorruptRow(f"row {first_seq}: {error}") from None
+        following = first_seq + len(found)
+        events += found[max(0, first - first_seq) : max(0, end - first_seq)]
+    if len(events) != max(0, end - first):
+        raise CorruptRow(f"events from {first + len(events)} to {end - 1} are missing")
+    return events

@@ -50,6 +50,7 @@ def run(url: str, steps: int) -> list[float]:
 
 
 def main() -> None:
+    """Print the table."""
     parser = argparse.ArgumentParser(description="Time per sequential step at the end of a history against its start.")
     parser.add_argument("urls", nargs="*", metavar="URL", help="by default the memory provider and a SQLite file")
     parser.add_argument("--steps", type=int, default=2000)

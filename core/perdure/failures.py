@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from types import ModuleType
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from perdure.codec import JSON, dumps
 from perdure.errors import OrchestrationFailedError, PayloadError, TaskFailedError
 from perdure.limits import (
+    MAX_FAILURE_BASES_CHARS,
     MAX_FAILURE_DEPTH,
     MAX_FAILURE_MESSAGE_CHARS,
     MAX_FAILURE_PROPERTIES_BYTES,
@@ -27,6 +28,7 @@ _MAX_FRAMES = 100
 _MAX_PROPERTIES_BRACKETS = 50
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _CUT = " … "
+_OUR_FILES = str(Path(__file__).parent)
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)
@@ -35,6 +37,8 @@ class FailureDetails:
 
     error_type: str
     """`module.qualname` of its class; builtins without the module."""
+    base_types: tuple[str, ...] = ()
+    """The same of the classes it derives from, nearest first, up to `Exception`."""
     message: str
     stack_trace: str | None = None
     inner_failure: FailureDetails | None = None
@@ -68,18 +72,17 @@ class FailureDetails:
     def is_caused_by(self, kind: type[BaseException]) -> bool:
         """Return whether the exception was a `kind` or of a subclass of it.
 
-        Subclasses are known only where their module is imported already: a name found in stored data is never
-        imported.
+        By the names that were recorded when it was raised: what is imported here and now has no say, so that a replay
+        answers as the first run did, and nothing that stored data names is ever looked up.
         """
-        if self.error_type == _type_name(kind):
-            return True
-        found = _imported_class(self.error_type)
-        return found is not None and issubclass(found, kind)
+        name = _type_name(kind)
+        return name in {"BaseException", self.error_type} or name in self.base_types
 
 
 def _describe(error: BaseException, *, non_retriable: bool, depth: int) -> FailureDetails:
     return FailureDetails(
         error_type=_head(_type_name(type(error)), MAX_FAILURE_TYPE_CHARS),
+        base_types=_base_types(type(error)),
         message=_head(_message(error), MAX_FAILURE_MESSAGE_CHARS),
         stack_trace=_stack_trace(error),
         inner_failure=_describe_inner(error, depth + 1) if depth < MAX_FAILURE_DEPTH else None,
@@ -107,10 +110,19 @@ def _message(error: BaseException) -> str:
 
 def _stack_trace(error: BaseException) -> str | None:
     try:
-        lines = traceback.format_exception(type(error), error, error.__traceback__, limit=-_MAX_FRAMES, chain=False)
+        own = _skip_our_frames(error.__traceback__)
+        lines = traceback.format_exception(type(error), error, own, limit=-_MAX_FRAMES, chain=False)
         return _tail("".join(lines), MAX_FAILURE_STACK_CHARS)
     except BaseException:
         return None
+
+
+def _skip_our_frames(trace: TracebackType | None) -> TracebackType | None:
+    # What leads from the engine to the user's function says nothing to its reader. All ours: a fault of ours, kept.
+    first = trace
+    while first is not None and first.tb_frame.f_code.co_filename.startswith(_OUR_FILES):
+        first = first.tb_next
+    return first or trace
 
 
 def _type_name(kind: type) -> str:
@@ -118,25 +130,19 @@ def _type_name(kind: type) -> str:
     return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
 
 
-def _imported_class(name: str) -> type | None:
-    parts = name.split(".")
-    if len(parts) == 1:
-        parts = ["builtins", name]
-    for end in range(len(parts) - 1, 0, -1):
-        module = sys.modules.get(".".join(parts[:end]))
-        if not isinstance(module, ModuleType):
-            continue
-        # Past the module's own __getattr__ and past lazy modules, both of which may import something.
-        members: Mapping[str, object] = object.__getattribute__(module, "__dict__")
-        found: object = None
-        for part in parts[end:]:
-            found = members.get(part)
-            if not isinstance(found, type):
-                break
-            members = vars(found)
-        if isinstance(found, type):
-            return found
-    return None
+def _base_types(kind: type[BaseException]) -> tuple[str, ...]:
+    return _bounded(_type_name(base) for base in kind.__mro__[1:] if issubclass(base, Exception))
+
+
+def _bounded(names: Iterable[str]) -> tuple[str, ...]:
+    kept: list[str] = []
+    room = MAX_FAILURE_BASES_CHARS
+    for name in names:
+        room -= len(name)
+        if room < 0:
+            break
+        kept.append(_visible(name))
+    return tuple(kept)
 
 
 def _write(failure: FailureDetails, *, depth: int) -> dict[str, Any]:
@@ -144,6 +150,8 @@ def _write(failure: FailureDetails, *, depth: int) -> dict[str, Any]:
         "error_type": _head(failure.error_type, MAX_FAILURE_TYPE_CHARS),
         "message": _head(failure.message, MAX_FAILURE_MESSAGE_CHARS),
     }
+    if failure.base_types:
+        data["base_types"] = _bounded(failure.base_types)
     if failure.stack_trace is not None:
         data["stack_trace"] = _tail(failure.stack_trace, MAX_FAILURE_STACK_CHARS)
     if failure.inner_failure is not None and depth < MAX_FAILURE_DEPTH:
@@ -161,11 +169,15 @@ def _read(data: object, *, depth: int) -> FailureDetails:
     for key in ("error_type", "message"):
         if not isinstance(data.get(key), str):
             raise PayloadError(f"a failure has the text {key!r}; this one has not, and was not written by perdure")
+    base_types = data.get("base_types")
     stack_trace = data.get("stack_trace")
     inner = data.get("inner")
     properties = data.get("properties")
     return FailureDetails(
         error_type=_head(data["error_type"], MAX_FAILURE_TYPE_CHARS),
+        base_types=_bounded(name for name in base_types if isinstance(name, str))
+        if isinstance(base_types, (list, tuple))
+        else (),
         message=_head(data["message"], MAX_FAILURE_MESSAGE_CHARS),
         stack_trace=_tail(stack_trace, MAX_FAILURE_STACK_CHARS) if isinstance(stack_trace, str) else None,
         inner_failure=_read(inner, depth=depth + 1) if inner is not None and depth < MAX_FAILURE_DEPTH else None,

@@ -6,6 +6,7 @@ from typing import Final
 
 __all__ = [
     "MAX_CUSTOM_STATUS_BYTES",
+    "MAX_FAILURE_BASES_CHARS",
     "MAX_FAILURE_DEPTH",
     "MAX_FAILURE_MESSAGE_CHARS",
     "MAX_FAILURE_PROPERTIES_BYTES",
@@ -67,6 +68,9 @@ MAX_FAILURE_STACK_CHARS: Final = 8000
 
 MAX_FAILURE_TYPE_CHARS: Final = 512
 """Characters kept of an exception's type name."""
+
+MAX_FAILURE_BASES_CHARS: Final = 1024
+"""Characters kept of the names of the classes that an exception derives from, nearest first."""
 
 MAX_FAILURE_DEPTH: Final = 3
 """Inner failures kept under a failure: causes of causes of causes say nothing new."""

@@ -313,7 +313,7 @@ def _only_one(scheme: str, claims: list[_Found]) -> _Found:
 def _unknown(scheme: str, known: list[str]) -> str:
     extra = _EXTRAS.get(scheme.partition("+")[0])
     if extra:
-        remedy = f'run: pip install "perdure[{extra}]"'
+        remedy = f'run: pip install --upgrade "perdure[{extra}]"'
     elif known:
         remedy = "correct the scheme, or install the provider's distribution"
     else:

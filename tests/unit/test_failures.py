@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import abc
-import importlib.util
 import json
 import pickle
-import sys
-import types
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -146,7 +141,9 @@ def test_a_stack_that_cannot_be_formatted_is_left_out(monkeypatch: pytest.Monkey
         raise SystemExit
 
     monkeypatch.setattr("traceback.format_exception", fail)
-    assert describe(ValueError("x")) == FailureDetails(error_type="ValueError", message="x")
+    assert describe(ValueError("x")) == FailureDetails(
+        error_type="ValueError", base_types=("Exception",), message="x"
+    )
 
 
 def test_text_is_made_fit_for_stores_and_terminals() -> None:
@@ -228,7 +225,7 @@ def test_json_and_back() -> None:
     except PaymentError as error:
         details = FailureDetails.from_exception(error, non_retriable=True)
     data = loads(dumps(details.to_json()))
-    assert set(data) == {"error_type", "message", "stack_trace", "inner", "non_retriable"}
+    assert set(data) == {"error_type", "base_types", "message", "stack_trace", "inner", "non_retriable"}
     assert FailureDetails.from_json(data) == details
     smallest = FailureDetails(error_type="E", message="m")
     assert smallest.to_json() == {"error_type": "E", "message": "m"}
@@ -263,72 +260,36 @@ def test_any_message_survives_storage(message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error_type", "kind", "expected"),
+    ("error", "kind", "expected"),
     [
-        ("ValueError", ValueError, True),
-        ("ValueError", Exception, True),
-        ("ConnectionResetError", OSError, True),
-        ("ValueError", KeyError, False),
-        ("json.decoder.JSONDecodeError", ValueError, True),
-        ("json.decoder.JSONDecodeError", json.JSONDecodeError, True),
-        ("perdure.errors.CustomStatusTooLarge", PayloadError, True),
-        ("not.there.Error", ValueError, False),
-        ("json.decoder", ValueError, False),
-        ("json.decoder.nothing.at.all", ValueError, False),
-        ("dict", ValueError, False),
-        ("", ValueError, False),
-        (".", ValueError, False),
-        ("." * 400, ValueError, False),
-        ("builtins", ValueError, False),
+        (ValueError(), ValueError, True),
+        (ValueError(), Exception, True),
+        (ValueError(), BaseException, True),
+        (ConnectionResetError(), OSError, True),
+        (ValueError(), KeyError, False),
+        (json.JSONDecodeError("m", "d", 0), ValueError, True),
+        (json.JSONDecodeError("m", "d", 0), json.JSONDecodeError, True),
+        (errors.CustomStatusTooLarge(5, 4), PayloadError, True),
+        (PaymentError.Declined(), PaymentError.Declined, True),
+        (PaymentError.Declined(), ValueError, True),
+        (PaymentError.Declined(), PaymentError, False),
+        (SystemExit(), Exception, False),
     ],
 )
-def test_is_caused_by(error_type: str, kind: type[BaseException], expected: bool) -> None:
-    assert FailureDetails(error_type=error_type, message="").is_caused_by(kind) is expected
+def test_is_caused_by(error: BaseException, kind: type[BaseException], expected: bool) -> None:
+    stored = loads(dumps(FailureDetails.from_exception(error).to_json()))
+    assert FailureDetails.from_json(stored).is_caused_by(kind) is expected
 
 
-def test_is_caused_by_nested_and_local_classes() -> None:
+def test_is_caused_by_knows_the_bases_of_classes_that_are_not_there_any_more() -> None:
+    # A replay in another process answers as the first run did, whatever is imported there.
     class Local(PaymentError):
         pass
 
-    nested = describe(PaymentError.Declined())
-    assert nested.is_caused_by(PaymentError.Declined)
-    assert nested.is_caused_by(ValueError)
-    assert not nested.is_caused_by(PaymentError)
-    local = describe(Local())
-    assert local.is_caused_by(Local)  # by its name alone: nobody can look it up
-    assert not local.is_caused_by(PaymentError)
-
-
-def test_is_caused_by_asks_the_class_that_was_named() -> None:
-    class Any_(abc.ABC, Exception):  # noqa: N801
-        @classmethod
-        def __subclasshook__(cls, other: type) -> bool:
-            return other is LookupError
-
-    assert FailureDetails(error_type="LookupError", message="").is_caused_by(Any_)
-
-
-def test_is_caused_by_imports_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    touched: list[str] = []
-    (tmp_path / "perdure_lazy_probe.py").write_text("raise SystemExit('imported')")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    dynamic = types.ModuleType("perdure_dynamic_probe")
-    dynamic.__getattr__ = touched.append  # type: ignore[method-assign]
-    monkeypatch.setitem(sys.modules, dynamic.__name__, dynamic)
-    spec = importlib.util.find_spec("perdure_lazy_probe")
-    assert spec is not None
-    assert spec.loader is not None
-    loader = importlib.util.LazyLoader(spec.loader)
-    spec.loader = loader
-    lazy = importlib.util.module_from_spec(spec)
-    loader.exec_module(lazy)
-    hidden = "perdure_hidden_probe"
-    (tmp_path / f"{hidden}.py").write_text("class Error(ValueError): pass")
-    monkeypatch.setitem(sys.modules, "perdure_lazy_probe", lazy)
-    for name in ("perdure_dynamic_probe.Error", "perdure_lazy_probe.Error", f"{hidden}.Error"):
-        assert not FailureDetails(error_type=name, message="").is_caused_by(ValueError)
-    assert touched == []
-    assert hidden not in sys.modules
+    details = describe(Local())
+    del Local
+    assert details.is_caused_by(PaymentError)
+    assert not FailureDetails(error_type="json.decoder.JSONDecodeError", message="").is_caused_by(ValueError)
 
 
 def test_errors_survive_pickling() -> None:

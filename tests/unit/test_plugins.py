@@ -157,7 +157,7 @@ def test_an_environment_without_perdure_says_so() -> None:
     [("postgres", "postgres"), ("postgresql+psycopg", "postgres"), ("mongodb", "mongodb"), ("mongodb+srv", "mongodb")],
 )
 def test_a_known_database_without_its_extra_says_what_to_install(scheme: str, extra: str) -> None:
-    with pytest.raises(ProviderUnavailable, match=rf'pip install "perdure\[{extra}\]"'):
+    with pytest.raises(ProviderUnavailable, match=rf'pip install --upgrade "perdure\[{extra}\]"'):
         connect(f"{scheme}://h/db")
 
 

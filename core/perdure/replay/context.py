@@ -298,6 +298,8 @@ class OrchestrationContext:
             check_instance_id(instance_id)
         if tags is not None:
             check_tags(tags)
+        if version is not None:
+            check_name(version, "version")
         machine = self._machine
         payload = machine.dump(input)
         return CallTask[Any](

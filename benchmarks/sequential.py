@@ -7,6 +7,7 @@ as medians, within one run:
 """
 
 import argparse
+import itertools
 import statistics
 import tempfile
 import time
@@ -46,7 +47,7 @@ def run(url: str, steps: int) -> list[float]:
         result: Any = state.get_output()
     if result != steps * (steps - 1) // 2 or len(moments) != steps:
         raise SystemExit(f"wrong result {result!r} after {len(moments)} activities")
-    return [later - earlier for earlier, later in zip(moments, moments[1:], strict=False)]
+    return [later - earlier for earlier, later in itertools.pairwise(moments)]
 
 
 def main() -> None:

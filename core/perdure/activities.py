@@ -83,7 +83,7 @@ class ActivityRunner(Protocol):
         """Run it, and put the outcome into `finished`."""
 
     def cancel(self, token: str) -> None:
-        """Tell the activity under that lease that nobody waits for it any more."""
+        """Tell the activity under that lease that nobody waits for it any more, and end it if that can be done."""
 
     def close(self) -> None:
         """Take no more; don't wait for what runs."""
@@ -127,6 +127,8 @@ class ThreadRunner:
 
             future = asyncio.run_coroutine_threadsafe(self._run_async(activity, context), self._event_loop())
             self._futures[token] = future
+            # It may have finished already, or be cancelled before its first step, in which it would tidy up itself.
+            future.add_done_callback(lambda _: self._forget(token))
             return
         with self._lock:
             self._busy += 1
@@ -139,7 +141,7 @@ class ThreadRunner:
         self._work.put((activity, context))
 
     def cancel(self, token: str) -> None:
-        """Tell the activity under that lease that nobody waits for it any more."""
+        """Tell the activity under that lease that nobody waits for it any more, and end it if that can be done."""
         context = self._contexts.get(token)
         if context is not None:
             context.cancel()
@@ -167,10 +169,13 @@ class ThreadRunner:
         self._finish(activity, message)
 
     def _finish(self, activity: Activity, message: Message) -> None:
-        self._contexts.pop(activity.lease.token, None)
-        self._futures.pop(activity.lease.token, None)
+        self._forget(activity.lease.token)
         self.finished.put(Finished(activity, message))
         self._on_finished()
+
+    def _forget(self, token: str) -> None:
+        self._contexts.pop(token, None)
+        self._futures.pop(token, None)
 
     def _event_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
@@ -181,8 +186,11 @@ class ThreadRunner:
             def serve() -> None:
                 try:
                     loop.run_forever()
-                    for task in asyncio.all_tasks(loop):
+                    tasks = asyncio.all_tasks(loop)
+                    for task in tasks:
                         task.cancel()
+                    if tasks:
+                        loop.run_until_complete(asyncio.wait(tasks))
                     loop.run_until_complete(loop.shutdown_asyncgens())
                 finally:
                     loop.close()

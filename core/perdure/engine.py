@@ -18,7 +18,9 @@ from typing import Final
 
 from perdure.activities import ActivityRunner, refused_result
 from perdure.conversion import DataConverter
+from perdure.draft import Turn
 from perdure.errors import Corrupt, InvalidRequest, ProviderError
+from perdure.live import Live
 from perdure.registry import Registry
 from perdure.spi import (
     Activity,
@@ -31,13 +33,14 @@ from perdure.spi import (
     Hub,
     InstanceQuery,
     Lease,
+    Limits,
     Millis,
     OrchestrationStatus,
     Outcome,
     Release,
     TurnItem,
 )
-from perdure.turn import Live, Turn, TurnRunner
+from perdure.turn import TurnRunner
 
 __all__ = ["Engine"]
 
@@ -48,6 +51,7 @@ _UNCLAIMED_CHECK_SECONDS: Final = 10.0
 _UNCLAIMED_MS: Final = 5_000
 _RETRY_SECONDS: Final = (0.02, 0.1, 0.5, 2.0, 5.0)
 _QUARANTINE_MS: Final = 5_000
+_RETRY_MS: Final = 100
 _CACHED_INSTANCES: Final = 1_000
 
 
@@ -69,6 +73,7 @@ class Engine:
         max_activities: activities at once.
         lease_seconds: how long the worker may be silent before others take its work over.
         verify_replay: replay every turn beside the live one, and fail the instance on a difference.
+        max_batch: items of one list in an exchange.
     """
 
     def __init__(
@@ -82,9 +87,11 @@ class Engine:
         max_activities: int,
         lease_seconds: float,
         verify_replay: bool = False,
+        max_batch: int = Limits().max_batch,
     ) -> None:
-        self.now: Millis = 0
+        self.now: Millis = hub.now()
         """The hub's time at the last exchange."""
+        self._now_read_at = time.monotonic()
         self._hub = hub
         self._registry = registry
         self._runner = runner
@@ -92,6 +99,7 @@ class Engine:
         self._worker = uuid.uuid4().hex
         self._max_turns = max_turns
         self._max_activities = max_activities
+        self._max_batch = max_batch
         self._lease_seconds = lease_seconds
         self._lease_ms = max(1, round(lease_seconds * 1000))
         self._cache: OrderedDict[str, Live] = OrderedDict()
@@ -109,6 +117,10 @@ class Engine:
     def is_busy(self) -> bool:
         """Whether something runs here or is still to be written."""
         return bool(self._running or self._pending or self._done or self._releases)
+
+    def estimate_now(self) -> Millis:
+        """Return the hub's time without asking it, from any thread: for what nothing but a reader rests on."""
+        return self.now + int((time.monotonic() - self._now_read_at) * 1000)
 
     def round(self, *, claim: bool = True) -> float:
         """Do one exchange and run the turns that it brings.
@@ -132,30 +144,38 @@ class Engine:
                 raise
             return self._back_off(error, getattr(error, "retry_after", None))
         except Exception as error:  # A provider's fault must not end the worker; all parts are safe to repeat.
-            logger.exception("unexpected error from the provider")
+            if self._failures == 0:
+                logger.exception("unexpected error from the provider")
             return self._back_off(error, None)
         self._failures = 0
         if result is None:
             return 0.0
         self.now = result.now
+        self._now_read_at = time.monotonic()
         self._settle(exchange, result)
         self._take_on(result)
-        if self._pending or self._releases or not self._runner.finished.empty():
+        if self._pending or self._done or self._releases or not self._runner.finished.empty():
             return 0.0
         return self._until_next(result)
 
-    def give_back(self) -> None:
-        """Give back what still runs, unpenalised, and tell it so; then write what is pending."""
+    def give_back(self, deadline: float) -> None:
+        """Give back what still runs, unpenalised, and tell it so; then write what is pending.
+
+        Args:
+            deadline: when to give up, by `time.monotonic`; it is tried at least once.
+        """
         self._collect()
         for running in self._running.values():
             self._runner.cancel(running.activity.lease.token)
             self._releases.append(Release(lease=running.activity.lease, penalize=False))
         self._running.clear()
-        for _ in _RETRY_SECONDS:
+        while True:
             delay = self.round(claim=False)
             if not self.is_busy:
                 return
-            time.sleep(min(0.5, delay))
+            if time.monotonic() + delay > deadline:
+                break
+            time.sleep(delay)
         logger.warning("could not give all work back; others take it over when its leases run out")
 
     def close(self) -> None:
@@ -177,12 +197,14 @@ class Engine:
     def _exchange(self, *, claim: bool) -> Exchange:
         free = self._max_activities - len(self._running)
         due = time.monotonic() - self._lease_seconds / 3
+        most = self._max_batch
+        renew = [running.activity.lease for running in self._running.values() if running.renewed_at <= due]
         return Exchange(
-            commits=[turn.commit for turn in self._pending],
-            done=list(self._done),
-            renew=[running.activity.lease for running in self._running.values() if running.renewed_at <= due],
+            commits=[turn.commit for turn in self._pending[:most]],
+            done=self._done[:most],
+            renew=renew[:most],
             renew_ms=self._lease_ms,
-            releases=list(self._releases),
+            releases=self._releases[:most],
             claim_turns=ClaimTurns(
                 worker=self._worker,
                 max_items=self._max_turns,
@@ -214,14 +236,15 @@ class Engine:
 
     def _settle(self, exchange: Exchange, result: ExchangeResult) -> None:
         """Take in what became of what the exchange said."""
-        pending, self._pending = self._pending, []
+        said = len(exchange.commits)
+        pending, self._pending = self._pending[:said], self._pending[said:]
+        del self._done[: len(exchange.done)]
+        del self._releases[: len(exchange.releases)]
         for turn, outcome in zip(pending, result.commits, strict=True):
             self._settle_turn(turn, outcome)
         for done, outcome in zip(exchange.done, result.done, strict=True):
             if outcome is Outcome.LOST:
                 logger.info("a result came too late: %s", done.lease.key)
-        self._done.clear()
-        self._releases.clear()
         for lease, (outcome, renewed) in zip(exchange.renew, result.renewed, strict=True):
             self._settle_renewal(lease, outcome, renewed)
 
@@ -260,9 +283,17 @@ class Engine:
         if result.activities is not None:
             for activity in result.activities.items:
                 self._start_activity(activity)
-        if result.turns is not None:
-            for item in result.turns.items:
-                self._run_turn(item)
+        if result.turns is None:
+            return
+        # Turns run one after the other, and while they do nothing is committed and nothing renewed. So long ones
+        # must not eat up their own leases: what a third of one doesn't suffice for goes to whoever has time.
+        late = time.monotonic() + self._lease_seconds / 3
+        for place, item in enumerate(result.turns.items):
+            if place and time.monotonic() > late:
+                rest = result.turns.items[place:]
+                self._releases += [Release(lease=unstarted.lease, penalize=False) for unstarted in rest]
+                return
+            self._run_turn(item)
 
     def _start_activity(self, activity: Activity) -> None:
         self._running[activity.lease.token] = _Running(activity, time.monotonic())
@@ -282,27 +313,35 @@ class Engine:
             if item.error is not None:
                 raise Corrupt(item.error)
             self._pending.append(self._turns.run(item, live, lambda: self._read_history(item), self.now))
-        except Exception:  # One instance must not end the worker, whatever is wrong with it.
+        except Exception as error:  # One instance must not end the worker, whatever is wrong with it.
             if live is not None:
                 live.close()
-            self._quarantine(item)
+            self._quarantine(item, error)
 
-    def _quarantine(self, item: TurnItem) -> None:
+    def _quarantine(self, item: TurnItem, error: Exception) -> None:
         """Set an instance aside whose turn can't run; one that is to be terminated needs no more than that."""
-        ended = self._turns.end_unreadable(item, self.now)
-        if ended is not None:
-            logger.warning("instance %r can't be read, and is terminated as asked", item.instance, exc_info=True)
-            self._pending.append(ended)
-        elif any(message.control for message in item.messages):
-            # A control message would make it claimable at once, whatever the delay: let the lease run out instead.
-            logger.exception(
-                "a turn of instance %r could not run; it is tried again in %g s", item.instance, self._lease_seconds
-            )
+        if isinstance(error, ProviderError) and error.retryable:
+            # Nothing is wrong with the instance: its history couldn't be read just now.
+            logger.warning("a turn of instance %r could not run, and is tried again: %s", item.instance, error)
+            release = Release(lease=item.lease, delay_ms=_RETRY_MS, penalize=False)
         else:
-            logger.exception(
-                "a turn of instance %r could not run; it is tried again in %g s", item.instance, _QUARANTINE_MS / 1000
-            )
-            self._releases.append(Release(lease=item.lease, delay_ms=_QUARANTINE_MS))
+            ended = self._end_unreadable(item) if isinstance(error, Corrupt) else None
+            if ended is not None:
+                logger.warning("instance %r can't be read, and is terminated as asked", item.instance, exc_info=True)
+                self._pending.append(ended)
+                return
+            logger.exception("a turn of instance %r could not run, and is tried again", item.instance)
+            release = Release(lease=item.lease, delay_ms=_QUARANTINE_MS)
+        # A control message would make it claimable at once, whatever the delay: then let the lease run out instead.
+        if not any(message.control for message in item.messages):
+            self._releases.append(release)
+
+    def _end_unreadable(self, item: TurnItem) -> Turn | None:
+        try:
+            return self._turns.end_unreadable(item, lambda: self._read_history(item), self.now)
+        except Exception:  # As in _run_turn: it stays where it is, and is tried again.
+            logger.exception("instance %r can't be terminated now", item.instance)
+            return None
 
     def _read_history(self, item: TurnItem) -> Iterator[bytes]:
         after = -1
@@ -360,7 +399,7 @@ class Engine:
             if turn.is_refusal:
                 self._releases.append(Release(lease=turn.commit.lease, delay_ms=_QUARANTINE_MS))
             else:
-                self._pending.append(self._turns.refuse(turn, error, self.now))
+                self._pending.append(self._turns.refuse(turn, error))
         else:
             self._settle_turn(turn, outcome)
 
@@ -395,14 +434,14 @@ class Engine:
     def _report_unclaimed(self) -> None:
         query = InstanceQuery(
             statuses={OrchestrationStatus.PENDING},
-            created_to=self._hub.now() - _UNCLAIMED_MS,
+            created_to=self.estimate_now() - _UNCLAIMED_MS,
             page_size=20,
             fields=Fields.NONE,
         )
         try:
             pending = self._hub.query_instances(query).items
-        except Corrupt as error:
-            # Only a hint to people: an instance that nobody can read is no reason to stop.
+        except ProviderError as error:
+            # Only a hint to people. If it is more, the exchange will say so.
             logger.warning("can't look for instances that nobody takes: %s", error)
             return
         for info in pending:

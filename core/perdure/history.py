@@ -306,6 +306,12 @@ _FIELDS: Final[dict[type[Event], tuple[str, ...]]] = {
     for kind in _KINDS.values()
 }
 
+# What would go wrong far from here if it were something else.
+_TYPES: Final[dict[str, type]] = {
+    **dict.fromkeys(("timestamp", "event_id", "task_scheduled_id", "timer_id", "fire_at"), int),
+    **dict.fromkeys(("name", "instance_id", "execution_id", "continued_from"), str),
+}
+
 # Fields whose stored form is not the value itself: how to read them back.
 _READERS: Final[dict[str, Callable[[Any], Any]]] = {
     "failure": FailureDetails.from_json,
@@ -355,9 +361,13 @@ def decode_event(stored: bytes) -> Event:
     try:
         head = orjson.loads(line)
         kind = _KINDS[head.pop("kind")]
-        for name, read in _READERS.items():
-            if name in head:
-                head[name] = read(head[name])
+        for name, value in head.items():
+            kind_of = _TYPES.get(name)
+            if kind_of is not None and type(value) is not kind_of:
+                raise TypeError(f"{name} is {value!r:.50}")
+            read = _READERS.get(name)
+            if read is not None:
+                head[name] = read(value)
         if newline and kind.PAYLOAD:
             head[kind.PAYLOAD] = payload
         return kind(**head)

@@ -154,14 +154,18 @@ def _marked(module: ModuleType) -> Iterator[tuple[Kind, Callable[..., Any]]]:
 
 
 def _takes_input(function: Callable[..., Any], kind: Kind) -> bool:
-    signature = inspect.signature(function)
+    shown = getattr(function, "__name__", repr(function))
+    try:
+        signature = inspect.signature(function)
+    except ValueError as error:
+        raise TypeError(f"{kind} {shown!r} must take (context) or (context, input), and {error}") from None
     for arguments in (("context", "input"), ("context",)):
         try:
             signature.bind(*arguments)
         except TypeError:
             continue
         return len(arguments) == 2
-    raise TypeError(f"{kind} {name_of(function)!r} must take (context) or (context, input), not {signature}")
+    raise TypeError(f"{kind} {shown!r} must take (context) or (context, input), not {signature}")
 
 
 def _look_up(known: dict[str, Registration], kind: Kind, name: str) -> Registration:

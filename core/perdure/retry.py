@@ -67,6 +67,9 @@ class RetryPolicy:
 
     def _interval_ms(self, attempt: int) -> int:
         longest = timedelta.max if self.max_retry_interval is None else self.max_retry_interval
+        if not self.first_retry_interval:
+            # However often it is multiplied, overflows on the way included.
+            return 0
         try:
             interval = self.first_retry_interval * self.backoff_coefficient ** (attempt - 1)
         except OverflowError:

@@ -117,7 +117,13 @@ class Worker:
             hub = provider.hub(self._hub_name or provider.url.hub)
             self._stopping.clear()
             self._wake.clear()
-            runner = ThreadRunner(self.registry, self._converter, lambda: engine.now, self._wake.set)
+            # The engine is made with the runner, so its method can't be named yet.
+            runner = ThreadRunner(
+                self.registry,
+                self._converter,
+                lambda: engine.estimate_now(),  # noqa: PLW0108
+                self._wake.set,
+            )
             engine = Engine(
                 hub,
                 self.registry,
@@ -127,8 +133,8 @@ class Worker:
                 max_activities=self._max_activities,
                 lease_seconds=self._lease_seconds,
                 verify_replay=self._verify_replay,
+                max_batch=provider.limits.max_batch,
             )
-            engine.now = hub.now()
             subscription = hub.subscribe(self._on_wake)
         except BaseException:
             self._let_go(provider)
@@ -179,7 +185,7 @@ class Worker:
                 delay = engine.round(claim=False)
                 if delay > 0 and engine.is_busy:
                     self._wake.wait(max(0.0, min(delay, idle, deadline - time.monotonic())))
-            engine.give_back()
+            engine.give_back(deadline)
         except Closed:
             logger.warning("the provider was closed under a running worker of hub %r; it has stopped", hub.name)
         except PerdureError:

@@ -22,8 +22,6 @@ class PendingMessage:
     control: bool = False
     from_client: bool = False
     """Clients repeat a call whose answer was lost: their ids are remembered for a while after consumption."""
-    claimed_under: str | None = None
-    """Token of the lease that last delivered it: only that lease may consume it."""
 
     def place(self) -> tuple[bool, Millis, int]:
         """Return its key in the order of delivery: the start first, then by due time, then by arrival."""
@@ -50,6 +48,9 @@ class Inbox:
         self._controls: dict[str, PendingMessage] = {}
         self._remembered: dict[str, Millis] = {}
         self._latest_due: Millis = 0
+        self._delivered: set[str] = set()
+        """Ids that the last claim delivered: only these may be consumed."""
+        self._delivered_under: str | None = None
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -83,12 +84,14 @@ class Inbox:
         del self._order[bisect_left(self._order, place)]
         del self._by_place[place]
         self._controls.pop(message_id, None)
+        # Another message of this id may come: it was not delivered.
+        self._delivered.discard(message_id)
 
     def consume(self, message_id: str, token: str, remember_until: Millis) -> bool:
         """Drop a message that this lease delivered; what arrived meanwhile stays. Tell if it is remembered."""
-        message = self._by_id.get(message_id)
-        if message is None or message.claimed_under != token:
+        if message_id not in self._delivered or token != self._delivered_under:
             return False
+        message = self._by_id[message_id]
         self.remove(message_id)
         if message.from_client:
             self._remembered[message_id] = remember_until
@@ -101,7 +104,7 @@ class Inbox:
 
     def clear(self) -> None:
         """Drop all pending messages; what was consumed stays remembered."""
-        for held in (self._order, self._by_place, self._by_id, self._controls):
+        for held in (self._order, self._by_place, self._by_id, self._controls, self._delivered):
             held.clear()
 
     def first_due(self) -> Millis | None:
@@ -112,11 +115,24 @@ class Inbox:
         """Return when the earliest control message is due."""
         return min((message.due for message in self._controls.values()), default=None)
 
-    def deliverable(self, now: Millis, at_most: int) -> list[PendingMessage]:
-        """Return the messages that are due, in order: all of them, or as many from the front."""
+    def deliver(self, now: Millis, at_most: int, token: str, *, only_control: bool) -> list[PendingMessage]:
+        """Return the messages that are due, in order: all of them, or as many from the front.
+
+        Args:
+            now: the time.
+            at_most: how many.
+            token: that of the lease under which they are delivered, and may be consumed.
+            only_control: leave out all others but a due start, which then isn't counted; all others are left out,
+                too, while the start is not due.
+        """
         order = self._order
         start = self._by_id.get(START_MESSAGE_ID)
-        if start is not None and start.due > now:
+        if only_control or (start is not None and start.due > now):
             order = sorted(message.place() for message in self._controls.values())
         due = takewhile(lambda message: message.due <= now, (self._by_place[place] for place in order))
-        return list(islice(due, at_most))
+        messages = list(islice(due, at_most))
+        if only_control and start is not None and start.due <= now:
+            messages.insert(0, start)
+        self._delivered = {message.id for message in messages}
+        self._delivered_under = token
+        return messages

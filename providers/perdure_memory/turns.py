@@ -64,9 +64,9 @@ def _lease_turn(state: HubState, instance: Instance, request: ClaimTurns, now: M
         ownership.attempt = max(1, ownership.attempt)
     else:
         lease = ownership.claim(next(state.numbers), expires_at)
-    messages = instance.inbox.deliverable(now, request.max_messages)
-    for message in messages:
-        message.claimed_under = lease.token
+    # Whoever can't run the instance still handles its control messages, and must not swallow anything else.
+    named = request.names is None or instance.name in request.names
+    messages = instance.inbox.deliver(now, request.max_messages, lease.token, only_control=not named)
     state.reschedule(instance)
     return TurnItem(
         lease=lease,
@@ -126,9 +126,9 @@ def _commit_turn(state: HubState, commit: TurnCommit, now: Millis, limits: Limit
         return Outcome.CONFLICT
     _write_history(instance, commit)
     _consume(state, instance, commit, now + limits.dedupe_ms)
+    _settle(state, commit)
     _change_activities(state, instance, commit, now)
     _send(state, instance, commit, now)
-    _settle(state, commit)
     _set_state(state, instance, commit, now)
     _leave(state, instance, commit, now)
     return Outcome.OK
@@ -159,17 +159,18 @@ def _change_activities(state: HubState, instance: Instance, commit: TurnCommit, 
 
 
 def _send(state: HubState, instance: Instance, commit: TurnCommit, now: Millis) -> None:
-    """Send messages, cancel own ones, start children: whoever can't take a message doesn't get it."""
-    for message in commit.messages:
-        deliver(state, message, now)
-    for message_id in commit.cancel_messages:
-        instance.inbox.remove(message_id)
+    """Start children, send messages, cancel own ones: whoever can't take a message doesn't get it."""
     # An instance can't replace itself half way through its own commit.
     settled = {instance.id}
     for new in commit.starts:
         outcome = create_instance(state, new, now, settled)
         if outcome is Outcome.EXISTS and new.on_conflict is not None:
             deliver(state, new.on_conflict, now)
+    # After the starts, so that a child can be told something at once, behind its start.
+    for message in commit.messages:
+        deliver(state, message, now)
+    for message_id in commit.cancel_messages:
+        instance.inbox.remove(message_id)
 
 
 def _settle(state: HubState, commit: TurnCommit) -> None:

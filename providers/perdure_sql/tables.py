@@ -100,11 +100,11 @@ class Tables:
             _int("arrivals"),
             _int("pending"),
             # What the last claim delivered: a prefix of the inbox up to (due, seq), of what had arrived by
-            # then; only control messages of it where the start was not due yet.
+            # then. `seen_kinds`: 0 control messages alone, 1 all, 2 control messages and the start.
             _int("seen_due"),
             _int("seen_seq"),
             _int("seen_arrivals"),
-            _int("seen_start"),
+            _int("seen_kinds"),
             # Computed by the database, so that no writer can forget to keep them true.
             Column(
                 "available_at",

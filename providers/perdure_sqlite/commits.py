@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from perdure.spi import START_MESSAGE_ID, UNSET, LeaseKind, Message, OrchestrationStatus, Outcome, TurnCommit
 from perdure_sqlite.instances import create_instance
 from perdure_sqlite.messages import deliver, load_targets
-from perdure_sqlite.rows import TERMINAL, Header, InstanceRow, key_of
+from perdure_sqlite.rows import SEEN_ALL, SEEN_CONTROL, TERMINAL, Header, InstanceRow, key_of
 from perdure_sqlite.work import Work
 
 __all__ = ["commit_turns"]
@@ -63,10 +63,10 @@ def _commit_turn(work: Work, commit: TurnCommit) -> Outcome:
     if commit.continued is None:
         work.append(row, commit.events)
     _consume(work, row, commit.consumed)
+    for lease in commit.settled:
+        work.settle(row, lease)
     _change_activities(work, row, commit)
     _send(work, row, commit)
-    for lease in commit.settled:
-        work.settle(lease)
     _set_state(work, row, commit)
     _leave(work, row, commit)
     return Outcome.OK
@@ -75,7 +75,7 @@ def _commit_turn(work: Work, commit: TurnCommit) -> Outcome:
 def _consume(work: Work, row: InstanceRow, message_ids: Sequence[str]) -> None:
     for message_id in message_ids:
         if message_id == START_MESSAGE_ID:
-            if row.seen_start:
+            if row.seen_kinds != SEEN_CONTROL:
                 row.start_due = None
             continue
         header = work.headers.get((row.key, message_id))
@@ -86,11 +86,11 @@ def _consume(work: Work, row: InstanceRow, message_ids: Sequence[str]) -> None:
 
 
 def _was_seen(row: InstanceRow, header: Header) -> bool:
-    """Tell whether the current lease delivered a message: what arrived meanwhile must stay."""
+    """Tell whether the last claim delivered a message: what arrived meanwhile must stay."""
     return (
         header.seq < row.seen_arrivals
         and (header.due, header.seq) <= (row.seen_due, row.seen_seq)
-        and bool(row.seen_start or header.control)
+        and (row.seen_kinds == SEEN_ALL or bool(header.control))
     )
 
 
@@ -110,7 +110,14 @@ def _change_activities(work: Work, row: InstanceRow, commit: TurnCommit) -> None
 
 
 def _send(work: Work, row: InstanceRow, commit: TurnCommit) -> None:
-    """Send messages, cancel own ones, start children: whoever can't take a message doesn't get it."""
+    """Start children, send messages, cancel own ones: whoever can't take a message doesn't get it."""
+    # An instance can't replace itself half way through its own commit.
+    settled = {row.id}
+    for new in commit.starts:
+        outcome = create_instance(work, new, settled)
+        if outcome is Outcome.EXISTS and new.on_conflict is not None:
+            deliver(work, new.on_conflict)
+    # After the starts, so that a child can be told something at once, behind its start.
     for message in commit.messages:
         deliver(work, message)
     for message_id in commit.cancel_messages:
@@ -120,12 +127,6 @@ def _send(work: Work, row: InstanceRow, commit: TurnCommit) -> None:
         header = work.headers.get((row.key, message_id))
         if header is not None:
             work.remove_message(row, message_id, header)
-    # An instance can't replace itself half way through its own commit.
-    settled = {row.id}
-    for new in commit.starts:
-        outcome = create_instance(work, new, settled)
-        if outcome is Outcome.EXISTS and new.on_conflict is not None:
-            deliver(work, new.on_conflict)
 
 
 def _set_state(work: Work, row: InstanceRow, commit: TurnCommit) -> None:

@@ -8,13 +8,16 @@ import time
 from urllib.parse import quote
 
 from perdure.spi import ProviderUnavailable
-from perdure_sqlite.errors import is_busy, translate
+from perdure_sqlite.errors import Stage, is_busy, translate
 from perdure_sqlite.urls import MEMORY
 
-__all__ = ["BUSY_MS", "connect_reader", "connect_writer", "peek"]
+__all__ = ["BUSY_MS", "LOG_BYTES", "connect_reader", "connect_writer", "peek", "shorten_log"]
 
 BUSY_MS = 10_000
 """How long a call waits for another process's lock before it raises `Transient`."""
+
+LOG_BYTES = 32 * 1024 * 1024
+"""A log that is longer is cut: some reader, here or elsewhere, has kept it from starting anew for long."""
 
 # Generated columns came with 3.31, RETURNING and the planner's use of partial indexes by comparison with 3.35.
 _OLDEST = (3, 35, 0)
@@ -34,7 +37,7 @@ def connect_writer(path: str) -> sqlite3.Connection:
         raise ProviderUnavailable(
             f"SQLite {sqlite3.sqlite_version} is too old; perdure needs {'.'.join(map(str, _OLDEST))} or newer"
         )
-    db = _connect(path, "rwc")
+    db = _connect(path, "rwc", "open")
     try:
         if path != MEMORY:
             _set_wal(db, path)
@@ -45,6 +48,8 @@ def connect_writer(path: str) -> sqlite3.Connection:
         db.execute("PRAGMA cache_size = -16384")
         # Fewer, larger checkpoints: each costs two more syncs. 2,000 pages are 8 MB of log.
         db.execute("PRAGMA wal_autocheckpoint = 2000")
+        # A log that grew under a long reader is cut when it starts anew.
+        db.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
     except sqlite3.Error as error:
         db.close()
         raise translate(error, "open", path) from error
@@ -56,7 +61,7 @@ def connect_writer(path: str) -> sqlite3.Connection:
 
 def connect_reader(path: str) -> sqlite3.Connection:
     """Open a connection that only reads."""
-    db = _connect(path, "rw")
+    db = _connect(path, "rw", "read")
     try:
         db.execute("PRAGMA query_only = ON")
         db.execute("PRAGMA temp_store = MEMORY")
@@ -64,6 +69,21 @@ def connect_reader(path: str) -> sqlite3.Connection:
         db.close()
         raise translate(error, "read", path) from error
     return db
+
+
+def shorten_log(db: sqlite3.Connection, wait_ms: int) -> bool:
+    """Start the log anew, outside of a transaction; False where a reader needed it for longer than `wait_ms`.
+
+    Checkpoints that come by themselves wait for nobody. Where readers take turns so that there is always one,
+    none finds the log unused, and it grows for as long as they do. This one has new readers read the file alone.
+    """
+    # Writers wait meanwhile, so that it must not take long.
+    db.execute(f"PRAGMA busy_timeout = {wait_ms}")
+    try:
+        busy: int = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    finally:
+        db.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+    return not busy
 
 
 def peek(path: str) -> sqlite3.Connection | None:
@@ -81,10 +101,10 @@ def peek(path: str) -> sqlite3.Connection | None:
         raise ProviderUnavailable(f"SQLite file {path!r} can't be read: {error.strerror}") from error
     # Reading through the log would create the log's files where there are none; without one, nobody has
     # the file open and it can be read as it stands.
-    return _connect(path, "ro" if os.path.exists(f"{path}-wal") else "ro&immutable=1")
+    return _connect(path, "ro" if os.path.exists(f"{path}-wal") else "ro&immutable=1", "open")
 
 
-def _connect(path: str, mode: str) -> sqlite3.Connection:
+def _connect(path: str, mode: str, stage: Stage) -> sqlite3.Connection:
     target = MEMORY if path == MEMORY else f"file:{quote(os.path.abspath(path))}?mode={mode}"
     try:
         # isolation_level=None: the module sends no BEGIN of its own, so that ours can be IMMEDIATE.
@@ -97,7 +117,7 @@ def _connect(path: str, mode: str) -> sqlite3.Connection:
             cached_statements=_STATEMENTS,
         )
     except sqlite3.Error as error:
-        raise translate(error, "open", path) from error
+        raise translate(error, stage, path) from error
     return db
 
 

@@ -62,6 +62,9 @@ def translate(error: sqlite3.Error, stage: Stage, path: str) -> ProviderError:
         made = Closed(f"SQLite file {path!r}: its connection is closed")
     elif code in _BUSY:
         made = Transient(f"SQLite file {path!r}: another process holds its lock ({name})", retry_after=0.05)
+    elif code == sqlite3.SQLITE_CANTOPEN and stage != "open":
+        # The store is open, and one more file of it isn't to be had: no descriptors left, for the time being.
+        made = Transient(text)
     elif code in _UNREACHABLE or (stage == "open" and code == sqlite3.SQLITE_NOTADB):
         made = ProviderUnavailable(text)
     elif code in _DAMAGED:

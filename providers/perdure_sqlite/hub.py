@@ -166,7 +166,9 @@ class SQLiteHub(Hub):
         return self._write(run)
 
     def pump(self, budget_ms: int = 50) -> PumpResult:
-        return sweep(self._write, budget_ms)
+        swept = sweep(self._write, budget_ms)
+        self._provider.store().shorten_log()
+        return swept
 
     def subscribe(self, on_wake: OnWake) -> Subscription:
         self._read(lambda _db, _hub: None)

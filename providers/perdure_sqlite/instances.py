@@ -69,7 +69,7 @@ def create_instance(work: Work, new: NewInstance, settled: set[str]) -> Outcome:
         seen_due=0,
         seen_seq=0,
         seen_arrivals=0,
-        seen_start=0,
+        seen_kinds=0,
     )
     work.create(row, start=new.start, input_=new.input, parent=new.parent, tags=new.tags)
     return outcome

@@ -93,8 +93,9 @@ class SQLiteProvider(Provider):
     def open(self) -> None:
         from perdure_sqlite import schema, store  # noqa: PLC0415
 
+        # Before the lock, which another thread of the parent may have held at the fork.
+        self._check_process()
         with self._lock:
-            self._check_process()
             if self._closed:
                 raise Closed
             if self._store is not None:
@@ -108,11 +109,13 @@ class SQLiteProvider(Provider):
             self._store = opened
 
     def close(self) -> None:
+        if self._process != os.getpid():
+            return
         with self._lock:
             self._closed = True
             opened, self._store = self._store, None
             subscriptions, self._subscriptions = self._subscriptions, set()
-        if opened is None or self._process != os.getpid():
+        if opened is None:
             return
         from perdure_sqlite import store  # noqa: PLC0415
 

@@ -7,10 +7,16 @@ from typing import Final
 
 from perdure.spi import Lease, LeaseKind, Millis, OrchestrationStatus
 
-__all__ = ["HOT", "STATUSES", "TERMINAL", "Header", "InstanceRow", "key_of"]
+__all__ = ["HOT", "SEEN_ALL", "SEEN_CONTROL", "SEEN_START", "STATUSES", "TERMINAL", "Header", "InstanceRow", "key_of"]
 
 STATUSES: Final = {status.value: status for status in OrchestrationStatus}
 TERMINAL: Final = frozenset(status.value for status in OrchestrationStatus if status.is_terminal)
+
+# How much of an instance the last claim delivered, and its commit may consume.
+SEEN_CONTROL: Final = 0
+SEEN_ALL: Final = 1
+SEEN_START: Final = 2
+"""Control messages and the start."""
 
 # A key that is longer is none of ours, and may be too large a number for the database.
 _KEY_DIGITS: Final = 18
@@ -55,7 +61,7 @@ class InstanceRow:
     seen_due: int
     seen_seq: int
     seen_arrivals: int
-    seen_start: int
+    seen_kinds: int
 
     def owned_by(self, lease: Lease) -> bool:
         """Tell whether the lease is the current one. That it has expired doesn't matter here."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from perdure.spi import Closed
-from perdure_sqlite.connection import connect_reader, connect_writer
+from perdure_sqlite.connection import LOG_BYTES, connect_reader, connect_writer, shorten_log
 from perdure_sqlite.errors import translate
 from perdure_sqlite.urls import MEMORY
 from perdure_sqlite.wakeup import Watch
@@ -21,6 +21,9 @@ T = TypeVar("T")
 
 # Readers that nobody uses are kept up to this many.
 _SPARE_READERS = 8
+
+# How long writers are held up for a log that is too long.
+_SHORTEN_MS = 50
 
 
 class Store:
@@ -103,6 +106,15 @@ class Store:
         except OSError:
             return None
         return found.st_mtime_ns, found.st_size
+
+    def shorten_log(self) -> None:
+        """Start a log anew that has become long, if its readers let go of it soon."""
+        try:
+            long = os.path.getsize(self._log) > LOG_BYTES
+        except OSError:
+            return
+        if long:
+            self.writer.run_outside(lambda db: shorten_log(db, _SHORTEN_MS))
 
     def data_version(self) -> int:
         """Return the counter that other processes' commits move."""

@@ -22,7 +22,7 @@ from perdure.spi import (
 from perdure_sql import CorruptRow
 from perdure_sqlite import agenda
 from perdure_sqlite.history import join_rows
-from perdure_sqlite.rows import STATUSES, InstanceRow, key_of
+from perdure_sqlite.rows import SEEN_ALL, SEEN_CONTROL, SEEN_START, STATUSES, InstanceRow, key_of
 from perdure_sqlite.statements import NONE, ONE, TABLES, each, number, sql, words
 from perdure_sqlite.work import Work
 
@@ -34,7 +34,7 @@ _listed = select(each("list_").c.value)
 
 _LEASED: Final = (
     *("token", "fence", "lease_until", "hidden_until", "attempt"),
-    *("seen_due", "seen_seq", "seen_arrivals", "seen_start"),
+    *("seen_due", "seen_seq", "seen_arrivals", "seen_kinds"),
 )
 _LEASE = sql(
     update(_turns)
@@ -146,7 +146,9 @@ def _next_due(work: Work, asked: str, names: Collection[str] | None, waiting: Se
 
 
 def _lease(work: Work, request: ClaimTurns, rows: Sequence[InstanceRow], held: Collection[int]) -> list[TurnItem]:
-    messages = _messages(work, rows, request.max_messages)
+    whole = {row.key for row in rows if _is_whole(row, request, work.now)}
+    messages = _messages(work, rows, whole, request.max_messages)
+    starts = _starts(work, rows)
     until = work.now + request.lease_ms
     for row in rows:
         if row.key in held:
@@ -159,38 +161,51 @@ def _lease(work: Work, request: ClaimTurns, rows: Sequence[InstanceRow], held: C
             row.lease_until = until
             row.hidden_until = 0
             row.attempt += 1
-            row.seen_due = row.seen_seq = -1
-        _note_seen(row, messages.get(row.key, ()), work.now)
+        row.seen_arrivals = row.arrivals
+        row.seen_kinds = SEEN_ALL if row.key in whole else SEEN_CONTROL if row.key not in starts else SEEN_START
+        row.seen_due, row.seen_seq = _last_place(messages.get(row.key, ()))
     work.db.executemany(
         _LEASE,
         [
             (
                 row.token, row.fence, row.lease_until, row.hidden_until, row.attempt,
-                row.seen_due, row.seen_seq, row.seen_arrivals, row.seen_start, row.key,
+                row.seen_due, row.seen_seq, row.seen_arrivals, row.seen_kinds, row.key,
             )
             for row in rows
         ],
     )  # fmt: skip
-    return _items(work, request, rows, messages)
+    return _items(work, request, rows, starts, messages)
 
 
-def _note_seen(row: InstanceRow, messages: Sequence[_Message], now: Millis) -> None:
-    row.seen_arrivals = row.arrivals
-    row.seen_start = int(row.start_due is None or row.start_due <= now)
-    if messages:
-        seq, last = messages[-1]
-        row.seen_due, row.seen_seq = max((row.seen_due, row.seen_seq), (last.due, seq))
+def _is_whole(row: InstanceRow, request: ClaimTurns, now: Millis) -> bool:
+    """Tell whether the claim may have more of an instance than its start and control messages."""
+    named = request.names is None or row.name in request.names
+    return named and (row.start_due is None or row.start_due <= now)
 
 
-def _messages(work: Work, rows: Sequence[InstanceRow], most: int) -> dict[int, list[_Message]]:
-    """Return by instance its deliverable messages after the start, with their seq."""
+def _last_place(messages: Sequence[_Message]) -> tuple[Millis, int]:
+    if not messages:
+        return -1, -1
+    seq, last = messages[-1]
+    return last.due, seq
+
+
+def _messages(work: Work, rows: Sequence[InstanceRow], whole: Collection[int], most: int) -> dict[int, list[_Message]]:
+    """Return by instance its deliverable messages after the start, with their seq.
+
+    Args:
+        work: the operation.
+        rows: the instances.
+        whole: keys of those of which more than control messages is asked for.
+        most: how many of each, the start counted.
+    """
     together: list[int] = []
     found: dict[int, list[_Message]] = {}
     selected: list[tuple[int, int, str, bytes, int, int, int]] = []
     for row in rows:
         if not row.pending:
             continue
-        if row.start_due is not None and row.start_due > work.now:
+        if row.key not in whole:
             selected += work.db.execute(_CONTROL, (row.key, work.now, most))
         elif row.pending + (row.start_due is not None) > most:
             room = most - (row.start_due is not None)
@@ -206,13 +221,16 @@ def _messages(work: Work, rows: Sequence[InstanceRow], most: int) -> dict[int, l
 
 
 def _items(
-    work: Work, request: ClaimTurns, rows: Sequence[InstanceRow], messages: dict[int, list[_Message]]
+    work: Work,
+    request: ClaimTurns,
+    rows: Sequence[InstanceRow],
+    starts: dict[int, Delivery],
+    messages: dict[int, list[_Message]],
 ) -> list[TurnItem]:
     db = work.db
     # A row that was never committed has no state yet.
     known = json.dumps([row.key for row in rows if row.commit_id is not None])
     states = {key: (status, memo) for key, status, memo in db.execute(_STATES, (known,))} if known != "[]" else {}
-    starts = _starts(work, rows)
     histories = _histories(work, rows) if request.inline_history else {}
     items = []
     for row in rows:

@@ -1,14 +1,16 @@
 """Hints that something happened: from this process at once, from others by a look at the file.
 
 One thread serves all subscribers of a file in this process, and ends with the last of them. What this process
-commits is announced by those who committed it. Every few milliseconds the thread looks at the log's date, and
-where that has moved asks SQLite whether some other process has committed anything. It asks on the writing
-connection, since there `PRAGMA data_version` doesn't move for this process's own commits.
+commits is announced by those who committed it. Every few milliseconds, less often while nothing happens, the
+thread looks at the log's date, and where that has moved asks SQLite whether some other process has committed
+anything. It asks on the writing connection, since there `PRAGMA data_version` doesn't move for this process's
+own commits.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -20,7 +22,10 @@ __all__ = ["Others", "Watch"]
 
 _LOG = logging.getLogger("perdure.sqlite")
 
-_LOOK_EVERY_S = 0.010
+# Where something has just happened more is likely to follow; a quiet file is looked at less and less often.
+_LOOK_SOON_S = 0.005
+_LOOK_LATE_S = 0.025
+_SLOWDOWN = 1.1
 # Two writes within one tick of the file system's clock have one date: now and then it is not trusted.
 _ASK_EVERY_S = 0.200
 # More ids than this in one hint are told as "any".
@@ -41,7 +46,9 @@ class _Subscription(Subscription):
         self._watch = watch
 
     def close(self) -> None:
-        self._watch.remove(self)
+        # After a fork nobody here serves it, and the watch's lock may be held by a thread of the parent.
+        if self._watch.process == os.getpid():
+            self._watch.remove(self)
 
 
 class Others(Protocol):
@@ -62,6 +69,7 @@ class Watch:
     """
 
     def __init__(self, others: Others | None) -> None:
+        self.process = os.getpid()
         self._others = others
         self._lock = threading.Lock()
         self._woken = threading.Condition(self._lock)
@@ -120,10 +128,11 @@ class Watch:
 
     def _serve(self, lookout: _Lookout | None) -> None:
         me = threading.current_thread()
+        pause = _LOOK_SOON_S
         while True:
             with self._lock:
                 if self._thread is me and not self._news:
-                    self._woken.wait(None if lookout is None else _LOOK_EVERY_S)
+                    self._woken.wait(None if lookout is None else pause)
                 if self._thread is not me:
                     return
                 news, self._news = self._news, False
@@ -132,6 +141,7 @@ class Watch:
                 with self._lock:
                     for subscription in self._subscriptions:
                         subscription.work, subscription.changed = True, None
+            pause = _LOOK_SOON_S if news else min(pause * _SLOWDOWN, _LOOK_LATE_S)
             if news:
                 self._tell()
 
@@ -157,7 +167,9 @@ class _Lookout:
 
     def sees_change(self) -> bool:
         glimpse, now = self._others.glance(), time.monotonic()
-        if glimpse == self._glimpse and now - self._asked_at < _ASK_EVERY_S:
+        asked = now - self._asked_at
+        # This process's own commits move the date as well: the writer is not to be kept busy with questions.
+        if asked < (_ASK_EVERY_S if glimpse == self._glimpse else _LOOK_SOON_S):
             return False
         self._glimpse, self._asked_at = glimpse, now
         try:

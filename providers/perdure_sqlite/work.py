@@ -61,6 +61,7 @@ class Work:
         self._remember: dict[tuple[int, str], tuple[int, str, int]] = {}
         self._history: dict[tuple[int, int], tuple[int, int, int, bytes]] = {}
         self._activities: dict[tuple[int, str], tuple[int, int, str, str, str, int, int, int, int, int, bytes]] = {}
+        self._scheduling: set[int] = set()
         self._cancelled: list[tuple[int, str]] = []
         self._settled: list[tuple[int, str, int]] = []
 
@@ -89,9 +90,9 @@ class Work:
             self.known.update(self.db.execute(effects.REMEMBERED, (_json((*fresh,)), self.now)))
 
     def activity_ids(self, row: InstanceRow) -> set[str]:
-        """Return the ids of an instance's activities, those that this operation schedules among them."""
-        stored = {id_ for (id_,) in self.db.execute(effects.ACTIVITY_IDS, (row.key,))}
-        return stored | {id_ for key, id_ in self._activities if key == row.key}
+        """Return the ids of an instance's activities, as this operation has left them so far."""
+        self.flush()
+        return {id_ for (id_,) in self.db.execute(effects.ACTIVITY_IDS, (row.key,))}
 
     def is_new(self, row: InstanceRow) -> bool:
         """Tell whether this operation created the instance and has not written it yet."""
@@ -168,8 +169,11 @@ class Work:
         self._activities.pop((row.key, id_), None)
         self._cancelled.append((row.key, id_))
 
-    def settle(self, lease: Lease) -> None:
+    def settle(self, row: InstanceRow, lease: Lease) -> None:
         """Have an activity deleted if its lease is the current one."""
+        if row.key in self._scheduling:
+            # Deletions are written first. What a former commit scheduled, and was there, must not come anew.
+            self.flush()
         self._settled.append((key_of(lease, LeaseKind.ACTIVITY), lease.token, self.hub))
 
     def schedule(self, row: InstanceRow, new: NewActivity) -> None:
@@ -182,6 +186,7 @@ class Work:
             self._activities[pair] = (
                 self.hub, row.key, new.id, new.name, new.queue, due, 0, 0, 0, 0, new.payload,
             )  # fmt: skip
+            self._scheduling.add(row.key)
             self.work = True
 
     def append(self, row: InstanceRow, events: Collection[bytes]) -> None:
@@ -287,6 +292,7 @@ class Work:
         if self._activities:
             self.db.executemany(effects.INSERT_ACTIVITY, self._activities.values())
             self._activities.clear()
+            self._scheduling.clear()
         if self._remember:
             self.db.executemany(effects.REMEMBER, self._remember.values())
             self._remember.clear()

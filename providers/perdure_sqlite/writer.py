@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Generic, TypeVar
 
@@ -26,15 +26,19 @@ T = TypeVar("T")
 class _Job(Generic[T]):
     """One operation that a thread asks for."""
 
-    __slots__ = ("error", "lead", "result", "turn", "waiting", "work")
+    __slots__ = ("done", "error", "result", "taken", "turn", "waiting", "work")
 
     def __init__(self, work: Callable[[sqlite3.Connection], T], *, turn: bool) -> None:
         self.work = work
         self.turn = turn
         self.result: T | None = None
         self.error: BaseException | None = None
-        self.lead = False
-        self.waiting: threading.Lock | None = None
+        self.done = False
+        self.taken: Sequence[_Job[object]] = ()
+        """What its thread runs as the leader."""
+        # Released by whoever has the answer, or passes on the lead.
+        self.waiting = threading.Lock()
+        self.waiting.acquire()
 
 
 class Writer:
@@ -50,7 +54,8 @@ class Writer:
         self._path = path
         self._mutex = threading.Lock()
         self._queue: list[_Job[object]] = []
-        self._led = False
+        self._leader: _Job[object] | None = None
+        """That of the thread that runs what has gathered, or was told to."""
         self._closed = False
         self._idle = threading.Condition(self._mutex)
         self.transactions = 0
@@ -80,74 +85,87 @@ class Writer:
             for job in refused:
                 job.error = Closed()
                 _hand_out(job)
-            while self._led:
+            while self._leader is not None:
                 self._idle.wait()
         self._db.close()
 
     def _submit(self, job: _Job[T]) -> T:
-        with self._mutex:
-            if self._closed:
-                raise Closed
-            self._queue.append(job)  # type: ignore[arg-type]  # its result goes to its own thread alone
-            leads = not self._led
-            if leads:
-                self._led = True
-            else:
-                job.waiting = threading.Lock()
+        # Ctrl-C may interrupt the main thread between any two steps, and must leave nobody waiting for it. So what it
+        # asked for and whether it leads stand in the writer and not in this frame, where they can be taken back.
+        mine: _Job[object] = job  # type: ignore[assignment]  # its result goes to its own thread alone
+        try:
+            with self._mutex:
+                if self._closed:
+                    raise Closed
+                self._queue.append(mine)
+                if self._leader is None:
+                    self._leader = mine
+                leads = self._leader is mine
+            if not leads:
                 job.waiting.acquire()
-        if job.waiting is not None:
-            try:
-                job.waiting.acquire()
-            except BaseException:
-                self._withdraw(job)
-                raise
-            leads = job.lead
-        if leads:
-            self._lead()
+            if self._leader is mine:
+                self._lead(mine)
+        except BaseException:
+            self._withdraw(mine)
+            raise
         if job.error is not None:
             raise job.error
         return job.result  # type: ignore[return-value]  # set wherever there is no error
 
-    def _lead(self) -> None:
+    def _lead(self, leader: _Job[object]) -> None:
         """Run everything that has gathered, then pass the lead on."""
         with self._mutex:
-            jobs, self._queue = self._queue, []
-        try:
-            outside = [job for job in jobs if not job.turn]
-            inside = [job for job in jobs if job.turn]
-            for job in outside:
+            jobs = leader.taken = self._queue
+            self._queue = []
+        for job in jobs:
+            if not job.turn:
                 self._attempt(job, "read")
-            if inside:
-                self._transaction(inside)
-        finally:
-            with self._mutex:
-                self._pass_on()
-            for job in jobs:
-                _hand_out(job)
+                job.done = True
+        inside = [job for job in jobs if job.turn]
+        if inside:
+            self._transaction(inside)
+            for job in inside:
+                job.done = True
+        with self._mutex:
+            self._pass_on()
+        for job in jobs:
+            _hand_out(job)
+        # It holds its own job: a circle would keep all results until the garbage collector comes.
+        leader.taken = ()
 
     def _pass_on(self) -> None:
         if self._queue:
-            self._queue[0].lead = True
-            _hand_out(self._queue[0])
+            # In this order: one that is woken finds that it leads.
+            self._leader = self._queue[0]
+            _hand_out(self._leader)
         else:
-            self._led = False
+            self._leader = None
             self._idle.notify_all()
 
-    def _withdraw(self, job: _Job[T]) -> None:
-        """Take back a job whose thread was interrupted while it waited, and with it the lead it may have."""
+    def _withdraw(self, job: _Job[object]) -> None:
+        """Take back a job whose thread was interrupted, and with it the lead it may have."""
         with self._mutex:
             self._queue = [other for other in self._queue if other is not job]
-            if job.lead:
+            if self._leader is None or self._leader is job:
                 self._pass_on()
+            elif self._leader in self._queue:
+                # It may not have been woken yet.
+                _hand_out(self._leader)
+        for taken in job.taken:
+            if not taken.done and taken.error is None:
+                taken.error = OutcomeUnknown()
+            _hand_out(taken)
+        job.taken = ()
 
     def _transaction(self, jobs: list[_Job[object]]) -> None:
         db = self._db
+        committing = False
         try:
-            db.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:
-            _fail(jobs, translate(error, "write", self._path), error)
-            return
-        try:
+            try:
+                db.execute("BEGIN IMMEDIATE")
+            except sqlite3.Error as error:
+                _fail(jobs, translate(error, "write", self._path), error)
+                return
             if len(jobs) == 1:
                 self._attempt(jobs[0], "write")
                 if jobs[0].error is not None:
@@ -160,6 +178,7 @@ class Writer:
                 lost = Transient(f"SQLite file {self._path!r}: the transaction was rolled back; nothing was applied")
                 _fail(jobs, lost, None)
                 return
+            committing = True
             db.execute("COMMIT")
             self.transactions += 1
         except sqlite3.Error as error:
@@ -167,7 +186,7 @@ class Writer:
             _fail(jobs, translate(error, "commit", self._path), error)
         except BaseException:
             # This thread was interrupted; the others in the transaction were not.
-            certain = db.in_transaction
+            certain = not committing or db.in_transaction
             _roll_back(db)
             _fail(jobs, Transient() if certain else OutcomeUnknown(), None)
             raise
@@ -212,5 +231,6 @@ def _fail(jobs: list[_Job[object]], error: BaseException, cause: BaseException |
 
 
 def _hand_out(job: _Job[object]) -> None:
-    if job.waiting is not None and job.waiting.locked():
+    # Its thread may hold it anew, having been woken before: then nobody waits, and nothing comes of it.
+    if job.waiting.locked():
         job.waiting.release()

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from perdure_memory import MemoryProvider
-from perdure_sqlite import SQLiteProvider
+from tests.engine.driver import Stage, add_one, child, echo, fail, failing_child, numbers, waiter
 
 from perdure.spi import ManualClock, Provider
-from tests.engine.driver import Stage, _numbers, add_one, child, echo, fail, failing_child, waiter
+from perdure_memory import MemoryProvider
+from perdure_sqlite import SQLiteProvider
 
 MakeStage = Callable[..., Stage]
 
@@ -20,15 +20,10 @@ def scheme(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
 def make_provider(scheme: str, tmp_path: Path, clock: ManualClock | None) -> Provider:
     if scheme == "memory":
-        return MemoryProvider(f"memory://stage-{next(_numbers)}", clock=clock)
-    return SQLiteProvider(f"sqlite:///{tmp_path}/t{next(_numbers)}.db", clock=clock)
+        return MemoryProvider(f"memory://stage-{next(numbers)}", clock=clock)
+    return SQLiteProvider(f"sqlite:///{tmp_path}/t{next(numbers)}.db", clock=clock)
 
 
 @pytest.fixture

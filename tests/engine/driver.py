@@ -39,7 +39,7 @@ Flow: TypeAlias = Generator[Any, Any, Any]
 LEASE_SECONDS = 30.0
 _MAX_ROUNDS = 20_000
 
-_numbers = count(1)
+numbers = count(1)
 
 
 class InlineRunner:
@@ -51,6 +51,8 @@ class InlineRunner:
         self.held: list[Activity] = []
         self.started: list[str] = []
         """Names of what was started, in order."""
+        self.warned: list[str] = []
+        """Names of what was started and told that it may be lost."""
         self.cancelled: list[str] = []
         """Names of what was started and cancelled."""
         self._registry = registry
@@ -84,9 +86,7 @@ class InlineRunner:
             orchestration_id=activity.instance, task_id=task_id, name=activity.name, attempt=activity.attempt
         )
         if inspect.iscoroutinefunction(self._registry.activity(activity.name).function):
-            message = asyncio.run(
-                run_async_activity(self._registry, self._converter, activity, context, self._now)
-            )
+            message = asyncio.run(run_async_activity(self._registry, self._converter, activity, context, self._now))
         else:
             message = run_activity(self._registry, self._converter, activity, context, self._now)
         self.finished.put(Finished(activity, message))
@@ -115,13 +115,12 @@ class Stage:
         for function in functions:
             self.registry.add_activity(function)
 
-    def add_engine(self, registry: Registry | None = None, *, hub: Hub | None = None, **options: Any) -> Engine:
-        """Start one more worker."""
+    def add_engine(self, registry: Registry | None = None, *, hub: Any = None, **options: Any) -> Engine:
+        """Start one more worker, on a `hub` of its own if it is to see another one."""
         registry = registry or self.registry
         runner = InlineRunner(registry, self.converter, lambda: engine.now)
         settings: dict[str, Any] = {"max_turns": 100, "max_activities": 100, "lease_seconds": LEASE_SECONDS} | options
         engine = Engine(hub or self.hub, registry, self.converter, runner, **settings)
-        engine.now = self.hub.now()
         self.engines.append(engine)
         self.runners[id(engine)] = runner
         return engine
@@ -153,9 +152,9 @@ class Stage:
     def start(
         self,
         orchestrator: Callable[..., Any] | str,
-        input: Any = None,  # noqa: A002 - as clients call it
+        input: Any = None,
         *,
-        id: str | None = None,  # noqa: A002 - as clients call it
+        instance: str | None = None,
         start_at: timedelta | None = None,
         tags: Mapping[str, str] | None = None,
         version: str | None = None,
@@ -165,7 +164,7 @@ class Stage:
             orchestrator,
             converter=self.converter,
             input=input,
-            instance_id=id or f"i{next(_numbers)}",
+            instance_id=instance or f"i{next(numbers)}",
             start_at=start_at,
             tags=tags,
             version=version,
@@ -175,17 +174,17 @@ class Stage:
         assert outcome is (Outcome.REPLACED if replace else Outcome.OK)
         return new.id
 
-    def raise_event(self, id: str, name: str, data: Any = None) -> Outcome:  # noqa: A002
-        return self._send(requests.raise_event(id, name, data, self.converter))
+    def raise_event(self, instance: str, name: str, data: Any = None) -> Outcome:
+        return self._send(requests.raise_event(instance, name, data, self.converter))
 
-    def terminate(self, id: str, output: Any = None, *, recursive: bool = True) -> Outcome:  # noqa: A002
-        return self._send(requests.terminate(id, output, self.converter, recursive=recursive))
+    def terminate(self, instance: str, output: Any = None, *, recursive: bool = True) -> Outcome:
+        return self._send(requests.terminate(instance, output, self.converter, recursive=recursive))
 
-    def suspend(self, id: str) -> Outcome:  # noqa: A002
-        return self._send(requests.suspend(id, None))
+    def suspend(self, instance: str) -> Outcome:
+        return self._send(requests.suspend(instance, None))
 
-    def resume(self, id: str) -> Outcome:  # noqa: A002
-        return self._send(requests.resume(id, None))
+    def resume(self, instance: str) -> Outcome:
+        return self._send(requests.resume(instance, None))
 
     def _send(self, make: Callable[[Millis], Message]) -> Outcome:
         (outcome,) = self.hub.send_messages([make(self.hub.now())])
@@ -223,7 +222,9 @@ class Stage:
         result = self.hub.exchange(exchange)
         assert result.turns is not None
         assert result.activities is not None
-        return min((due for due in (result.turns.next_due, result.activities.next_due) if due is not None), default=None)
+        return min(
+            (due for due in (result.turns.next_due, result.activities.next_due) if due is not None), default=None
+        )
 
     def advance_to_next(self) -> bool:
         """Jump to when something is next due, and do it; False where nothing is in sight."""
@@ -234,51 +235,51 @@ class Stage:
         self.drain()
         return True
 
-    def run_to_end(self, id: str) -> InstanceInfo:  # noqa: A002
+    def run_to_end(self, instance: str) -> InstanceInfo:
         """Let as much time pass as the instance needs."""
         self.drain()
         for _ in range(_MAX_ROUNDS):
-            state = self.state(id)
+            state = self.state(instance)
             if state.status.is_terminal:
                 return state
             if not self.advance_to_next():
-                raise AssertionError(f"instance {id!r} is {state.status} and nothing is in sight: {self.kinds(id)}")
-        raise AssertionError(f"instance {id!r} doesn't end")
+                raise AssertionError(f"{instance!r} is {state.status}, nothing is in sight: {self.kinds(instance)}")
+        raise AssertionError(f"instance {instance!r} doesn't end")
 
-    def run(self, orchestrator: Callable[..., Any] | str, input: Any = None, **options: Any) -> InstanceInfo:  # noqa: A002
+    def run(self, orchestrator: Callable[..., Any] | str, input: Any = None, **options: Any) -> InstanceInfo:
         """Start an instance and run it to its end."""
         if callable(orchestrator):
             self.orchestrators(orchestrator)
         return self.run_to_end(self.start(orchestrator, input, **options))
 
-    def result(self, orchestrator: Callable[..., Any] | str, input: Any = None, **options: Any) -> Any:  # noqa: A002
+    def result(self, orchestrator: Callable[..., Any] | str, input: Any = None, **options: Any) -> Any:
         """Run an instance that must complete, and return its output."""
         return output_of(self.run(orchestrator, input, **options))
 
     # Reads.
 
-    def state(self, id: str) -> InstanceInfo:  # noqa: A002
-        (info,) = self.hub.get_instances([id])
-        assert info is not None, f"there is no instance {id!r}"
+    def state(self, instance: str) -> InstanceInfo:
+        (info,) = self.hub.get_instances([instance])
+        assert info is not None, f"there is no instance {instance!r}"
         return info
 
-    def status(self, id: str) -> OrchestrationStatus:  # noqa: A002
-        return self.state(id).status
+    def status(self, instance: str) -> OrchestrationStatus:
+        return self.state(instance).status
 
-    def custom_status(self, id: str) -> Any:  # noqa: A002
-        return custom_status_of(self.state(id))
+    def custom_status(self, instance: str) -> Any:
+        return custom_status_of(self.state(instance))
 
-    def stored_history(self, id: str) -> list[bytes]:  # noqa: A002
-        return list(self.hub.read_history(id, limit=1_000_000).events)
+    def stored_history(self, instance: str) -> list[bytes]:
+        return list(self.hub.read_history(instance, limit=1_000_000).events)
 
-    def history(self, id: str) -> list[Event]:  # noqa: A002
-        return [decode_event(stored) for stored in self.stored_history(id)]
+    def history(self, instance: str) -> list[Event]:
+        return [decode_event(stored) for stored in self.stored_history(instance)]
 
-    def kinds(self, id: str) -> list[str]:  # noqa: A002
-        return [type(event).__name__ for event in self.history(id)]
+    def kinds(self, instance: str) -> list[str]:
+        return [type(event).__name__ for event in self.history(instance)]
 
-    def execution_id(self, id: str) -> str:  # noqa: A002
-        return next(event.execution_id for event in self.history(id) if isinstance(event, ExecutionStarted))
+    def execution_id(self, instance: str) -> str:
+        return next(event.execution_id for event in self.history(instance) if isinstance(event, ExecutionStarted))
 
 
 def output_of(state: InstanceInfo) -> Any:
@@ -355,10 +356,10 @@ class FaultyHub:
         return call
 
 
-def check_history(stage: Stage, id: str) -> None:  # noqa: A002
+def check_history(stage: Stage, instance: str) -> None:
     """Check what must hold of every history, whatever happened on the way."""
-    events = stage.history(id)
-    assert stage.state(id).next_seq == len(events), "a gap"
+    events = stage.history(instance)
+    assert stage.state(instance).next_seq == len(events), "a gap"
     assert [type(event).__name__ for event in events].count("ExecutionCompleted") <= 1
     numbers = [event.event_id for event in events if event.event_id != -1]
     assert numbers == sorted(set(numbers)), "a decision is recorded twice, or out of order"

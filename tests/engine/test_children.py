@@ -7,11 +7,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.engine.driver import Ctx, Flow, Stage, check_history, failure_of, output_of
 
 from perdure.replay.tasks import when_all
 from perdure.retry import RetryPolicy
 from perdure.spi import OrchestrationStatus
-from tests.engine.driver import Ctx, Flow, Stage, check_history, failure_of, output_of
 
 TWICE = RetryPolicy(first_retry_interval=timedelta(seconds=1), max_number_of_attempts=2)
 
@@ -26,8 +26,8 @@ def parent_of(**options: Any) -> Any:
     return parent
 
 
-def children(stage: Stage, id: str) -> list[str]:
-    return [event.instance_id for event in stage.history(id) if type(event).__name__ == "SubOrchestrationCreated"]  # type: ignore[attr-defined]
+def children(stage: Stage, instance: str) -> list[str]:
+    return [event.instance_id for event in stage.history(instance) if type(event).__name__ == "SubOrchestrationCreated"]  # type: ignore[attr-defined]
 
 
 def test_a_child_gets_an_id_of_32_hex_digits_of_its_own(any_stage: Stage) -> None:
@@ -38,8 +38,8 @@ def test_a_child_gets_an_id_of_32_hex_digits_of_its_own(any_stage: Stage) -> Non
     assert output_of(state) == [0, 1, 2]
     ids = children(any_stage, state.id)
     assert len(set(ids)) == 3
-    assert all(re.fullmatch("[0-9a-f]{32}", id) for id in ids)
-    assert [any_stage.state(id).parent for id in ids] == [state.id] * 3
+    assert all(re.fullmatch("[0-9a-f]{32}", instance) for instance in ids)
+    assert [any_stage.state(instance).parent for instance in ids] == [state.id] * 3
     again = any_stage.run(parent)
     assert not set(ids) & set(children(any_stage, again.id))
 
@@ -51,7 +51,7 @@ def test_a_child_gets_what_it_is_given(any_stage: Stage) -> None:
 
     any_stage.orchestrators(kid)
     options = {"input": {"a": 1}, "instance_id": "kid/1".replace("/", "-"), "version": "2", "tags": {"k": "v"}}
-    state = any_stage.run(parent_of(**options), "kid", id="p")
+    state = any_stage.run(parent_of(**options), "kid", instance="p")
     assert output_of(state) == [{"a": 1}, "kid-1", "2", {"k": "v"}, "p"]
     info = any_stage.state("kid-1")
     assert (info.version, dict(info.tags), info.parent) == ("2", {"k": "v"}, "p")
@@ -62,10 +62,11 @@ def test_a_failed_child_raises(any_stage: Stage) -> None:
     assert output == "TaskFailedError: sub-orchestration 'failing_child' failed: ValueError: no"
 
 
-@pytest.mark.parametrize("status", ["running", "finished"])
-def test_an_id_that_is_taken_fails_the_task(any_stage: Stage, status: str) -> None:
-    any_stage.start("waiter" if status == "running" else "child", id="kid")
+@pytest.mark.parametrize("holder", ["waiter", "child", "failing_child"])
+def test_an_id_that_is_taken_fails_the_task(any_stage: Stage, holder: str) -> None:
+    any_stage.start(holder, "x", instance="kid")
     any_stage.drain()
+    any_stage.advance(timedelta(seconds=1))
     before = any_stage.state("kid").generation
     output = any_stage.result(parent_of(instance_id="kid"), "child")
     assert "perdure.errors.InstanceAlreadyExists" in output
@@ -74,7 +75,7 @@ def test_an_id_that_is_taken_fails_the_task(any_stage: Stage, status: str) -> No
 
 
 def test_the_own_id_is_taken(stage: Stage) -> None:
-    assert "exists already" in stage.result(parent_of(instance_id="me"), "child", id="me")
+    assert "exists already" in stage.result(parent_of(instance_id="me"), "child", instance="me")
 
 
 def fails_once(ctx: Ctx, value: Any) -> Flow:
@@ -103,7 +104,7 @@ def test_a_retry_replaces_the_failed_child(any_stage: Stage, instance_id: str | 
 
 
 def test_a_retry_replaces_no_instance_that_runs_or_completed(stage: Stage) -> None:
-    stage.result("child", "mine", id="kid")
+    stage.result("child", "mine", instance="kid")
     assert "exists already" in stage.result(parent_of(instance_id="kid", retry_policy=TWICE), "child")
     assert output_of(stage.state("kid")) == "mine"
 
@@ -146,11 +147,11 @@ def test_a_child_of_a_replaced_parent_does_not_tell_the_new_one(any_stage: Stage
         return (yield ctx.wait_for_external_event("own"))
 
     any_stage.orchestrators(parent)
-    any_stage.start(parent, 1, id="p")
+    any_stage.start(parent, 1, instance="p")
     any_stage.drain()
     any_stage.terminate("p", recursive=False)
     any_stage.drain()
-    any_stage.start(parent, 2, id="p", replace=True)
+    any_stage.start(parent, 2, instance="p", replace=True)
     any_stage.drain()
     any_stage.raise_event("kid", "go", "for the former")
     any_stage.drain()
@@ -160,6 +161,6 @@ def test_a_child_of_a_replaced_parent_does_not_tell_the_new_one(any_stage: Stage
 
 
 def test_a_start_of_a_name_that_nobody_has_stays_pending(stage: Stage) -> None:
-    id = stage.start("misspelt")
+    instance = stage.start("misspelt")
     stage.drain()
-    assert stage.status(id) is OrchestrationStatus.PENDING
+    assert stage.status(instance) is OrchestrationStatus.PENDING

@@ -6,12 +6,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.engine.conftest import MakeStage
+from tests.engine.driver import Ctx, Flow, Stage, custom_status_of, failure_of, output_of
 
 from perdure.activities import ActivityContext
 from perdure.errors import CustomStatusTooLarge, PayloadError
 from perdure.spi import OrchestrationStatus
-from tests.engine.conftest import MakeStage
-from tests.engine.driver import Ctx, Flow, Stage, custom_status_of, failure_of, output_of
 
 FITS = ["a" * 8190, "😀" * 4095, "中" * 8190, '"' * 4095, {"k": "a" * 8184}, "\ud800" * 1365]
 IS_TOO_LARGE = ["a" * 8191, "😀" * 4096, "中" * 8191, '"' * 4096, {"k": "a" * 8185}, "\ud800" * 1366]
@@ -27,13 +27,13 @@ def sets(ctx: Ctx, number: int) -> Flow:
 @pytest.mark.parametrize("number", range(len(FITS)))
 def test_the_largest_that_fits_is_stored_whole(stage: Stage, number: int) -> None:
     stage.orchestrators(sets)
-    id = stage.start(sets, number)
+    instance = stage.start(sets, number)
     stage.drain()
     stage.advance_to_next()
-    stored = stage.state(id).custom_status
+    stored = stage.state(instance).custom_status
     assert stored is not None
     assert 16_380 <= len(stored.decode().encode("utf-16-le")) <= 16_384
-    assert custom_status_of(stage.state(id)) == FITS[number]
+    assert custom_status_of(stage.state(instance)) == FITS[number]
 
 
 @pytest.mark.parametrize("number", range(len(IS_TOO_LARGE)))
@@ -77,13 +77,13 @@ def test_it_goes_out_with_the_turn_and_the_last_call_wins(any_stage: Stage) -> N
         return "done"
 
     any_stage.orchestrators(flow)
-    id = any_stage.start(flow)
+    instance = any_stage.start(flow)
     any_stage.round()
-    assert any_stage.custom_status(id) is None
+    assert any_stage.custom_status(instance) is None
     any_stage.round()
-    assert any_stage.custom_status(id) == "two"
-    any_stage.raise_event(id, "go")
-    assert custom_status_of(any_stage.run_to_end(id)) == "three"
+    assert any_stage.custom_status(instance) == "two"
+    any_stage.raise_event(instance, "go")
+    assert custom_status_of(any_stage.run_to_end(instance)) == "three"
 
 
 def test_it_is_readable_before_the_activity_runs(any_stage: Stage) -> None:
@@ -112,9 +112,9 @@ def test_completed_tasks_do_not_make_it_go_out_in_between(stage: Stage) -> None:
         yield ctx.wait_for_external_event("never")
 
     stage.orchestrators(flow)
-    id = stage.start(flow)
+    instance = stage.start(flow)
     stage.drain()
-    assert (stage.custom_status(id), stage.state(id).status_rev) == ("seen", stage.state(id).rev)
+    assert (stage.custom_status(instance), stage.state(instance).status_rev) == ("seen", stage.state(instance).rev)
 
 
 @pytest.mark.parametrize("value", [0, False, "", [], {}, 0.0])
@@ -135,9 +135,9 @@ def test_none_clears_it(any_stage: Stage) -> None:
         yield ctx.wait_for_external_event("never")
 
     any_stage.orchestrators(flow)
-    id = any_stage.start(flow)
+    instance = any_stage.start(flow)
     any_stage.drain()
-    state = any_stage.state(id)
+    state = any_stage.state(instance)
     assert state.custom_status is None
     assert state.status_rev == state.rev
 
@@ -149,12 +149,12 @@ def test_a_turn_that_does_not_set_it_keeps_it_and_its_rev(any_stage: Stage) -> N
         yield ctx.wait_for_external_event("two")
 
     any_stage.orchestrators(flow)
-    id = any_stage.start(flow)
+    instance = any_stage.start(flow)
     any_stage.drain()
-    before = any_stage.state(id)
-    any_stage.raise_event(id, "one")
+    before = any_stage.state(instance)
+    any_stage.raise_event(instance, "one")
     any_stage.drain()
-    after = any_stage.state(id)
+    after = any_stage.state(instance)
     assert after.custom_status == b'"kept"'
     assert after.status_rev == before.status_rev
     assert after.rev > before.rev
@@ -176,14 +176,14 @@ def test_continue_as_new_carries_it_until_the_next_set(any_stage: Stage) -> None
         ctx.continue_as_new(lap + 1)
 
     any_stage.orchestrators(flow)
-    id = any_stage.start(flow, 1)
+    instance = any_stage.start(flow, 1)
     seen = []
     for _ in range(3):
         any_stage.drain()
-        seen.append((any_stage.state(id).execution, any_stage.custom_status(id)))
-        any_stage.raise_event(id, "go")
+        seen.append((any_stage.state(instance).execution, any_stage.custom_status(instance)))
+        any_stage.raise_event(instance, "go")
     assert seen == [(1, "of the first lap"), (2, "of the first lap"), (3, "of the second lap")]
-    assert any_stage.run_to_end(id).custom_status is None
+    assert any_stage.run_to_end(instance).custom_status is None
 
 
 def test_a_status_set_in_the_turn_that_continues_is_carried(any_stage: Stage) -> None:
@@ -221,11 +221,11 @@ def test_termination_keeps_it(any_stage: Stage) -> None:
         yield ctx.wait_for_external_event("never")
 
     any_stage.orchestrators(flow)
-    id = any_stage.start(flow)
+    instance = any_stage.start(flow)
     any_stage.drain()
-    any_stage.raise_event(id, "go")
-    any_stage.terminate(id)
-    state = any_stage.run_to_end(id)
+    any_stage.raise_event(instance, "go")
+    any_stage.terminate(instance)
+    state = any_stage.run_to_end(instance)
     assert (state.status, custom_status_of(state)) == (OrchestrationStatus.TERMINATED, "committed")
 
 
@@ -237,21 +237,21 @@ def test_suspend_and_resume_leave_it_alone(any_stage: Stage) -> None:
         yield ctx.wait_for_external_event("never")
 
     any_stage.orchestrators(flow)
-    id = any_stage.start(flow)
+    instance = any_stage.start(flow)
     any_stage.drain()
-    status_rev = any_stage.state(id).status_rev
-    any_stage.suspend(id)
-    any_stage.raise_event(id, "go")
+    status_rev = any_stage.state(instance).status_rev
+    any_stage.suspend(instance)
+    any_stage.raise_event(instance, "go")
     any_stage.drain()
-    state = any_stage.state(id)
+    state = any_stage.state(instance)
     assert (state.status, custom_status_of(state), state.status_rev) == (
         OrchestrationStatus.SUSPENDED,
         "waiting",
         status_rev,
     )
-    any_stage.resume(id)
+    any_stage.resume(instance)
     any_stage.drain()
-    assert any_stage.custom_status(id) == "went on"
+    assert any_stage.custom_status(instance) == "went on"
 
 
 def test_a_new_incarnation_of_an_id_has_none(any_stage: Stage) -> None:
@@ -260,8 +260,8 @@ def test_a_new_incarnation_of_an_id_has_none(any_stage: Stage) -> None:
             ctx.set_custom_status(value)
         yield ctx.call_activity("echo")
 
-    assert custom_status_of(any_stage.run(flow, "of the first", id="x")) == "of the first"
-    any_stage.start(flow, None, id="x", replace=True)
+    assert custom_status_of(any_stage.run(flow, "of the first", instance="x")) == "of the first"
+    any_stage.start(flow, None, instance="x", replace=True)
     assert any_stage.state("x").custom_status is None
     assert any_stage.run_to_end("x").custom_status is None
 
@@ -279,13 +279,13 @@ def test_replay_recomputes_it_and_writes_nothing(make_stage: MakeStage) -> None:
         yield ctx.wait_for_external_event("two")
 
     stage.orchestrators(flow)
-    id = stage.start(flow)
+    instance = stage.start(flow)
     stage.drain()
-    before = stage.state(id).status_rev
+    before = stage.state(instance).status_rev
     stage.crash()
-    stage.raise_event(id, "one")
+    stage.raise_event(instance, "one")
     stage.drain()
-    assert (stage.custom_status(id), stage.state(id).status_rev) == ("first", before)
+    assert (stage.custom_status(instance), stage.state(instance).status_rev) == ("first", before)
 
 
 def test_an_uncaught_rejection_is_the_same_on_replay(make_stage: MakeStage) -> None:

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.engine.driver import LEASE_SECONDS, Ctx, FaultyHub, Flow, Stage, check_history, failure_of, output_of
 
 from perdure import history as h
 from perdure.activities import ActivityContext
@@ -24,7 +25,6 @@ from perdure.spi import (
     Outcome,
     TurnCommit,
 )
-from tests.engine.driver import LEASE_SECONDS, Ctx, FaultyHub, Flow, Stage, check_history, failure_of, output_of
 
 LEASE = timedelta(seconds=LEASE_SECONDS)
 
@@ -57,12 +57,12 @@ BUSY_KINDS = Counter(
 )
 
 
-def check_busy(stage: Stage, id: str) -> None:
-    state = stage.state(id)
+def check_busy(stage: Stage, instance: str) -> None:
+    state = stage.state(instance)
     assert output_of(state) == 4
     assert state.custom_status == b'{"step":2}'
-    check_history(stage, id)
-    counts = Counter(stage.kinds(id))
+    check_history(stage, instance)
+    counts = Counter(stage.kinds(instance))
     del counts["OrchestratorStarted"]
     assert counts == BUSY_KINDS
 
@@ -71,16 +71,22 @@ def exchanges_of(stage: Stage) -> int:
     """Run the orchestrator undisturbed and count the exchanges that it takes."""
     hub = FaultyHub(stage.hub)
     stage.orchestrators(busy)
-    stage.add_engine(hub=hub)  # type: ignore[arg-type]
+    stage.add_engine(hub=hub)
     stage.run_to_end(stage.start(busy, 1))
     return hub.calls.count("exchange")
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("error", [Transient("busy"), OutcomeUnknown("gone"), RuntimeError("a fault of the provider")])
+@pytest.mark.parametrize(
+    ("when", "error"),
+    [
+        ("before", Transient("busy")),
+        ("before", OutcomeUnknown("gone")),
+        ("after", OutcomeUnknown("gone")),
+        ("before", RuntimeError("a fault of the provider")),
+        ("after", RuntimeError("a fault of the provider")),
+    ],
+)
 def test_an_error_at_any_exchange(make_stage: Callable[..., Stage], when: str, error: Exception) -> None:
-    if when == "after" and isinstance(error, Transient):
-        pytest.skip("Transient promises that nothing was applied")
     total = exchanges_of(make_stage())
     assert total > 10
     for k in range(total):
@@ -96,10 +102,10 @@ def test_an_error_at_any_exchange(make_stage: Callable[..., Stage], when: str, e
 
         hub.fail = fail
         stage.orchestrators(busy)
-        stage.add_engine(hub=hub)  # type: ignore[arg-type]
-        id = stage.start(busy, 1)
-        stage.run_to_end(id)
-        check_busy(stage, id)
+        stage.add_engine(hub=hub)
+        instance = stage.start(busy, 1)
+        stage.run_to_end(instance)
+        check_busy(stage, instance)
 
 
 @pytest.mark.parametrize("applied", [True, False])
@@ -123,25 +129,25 @@ def test_a_crash_at_any_exchange(make_stage: Callable[..., Stage], applied: bool
 
         hub.fail = fail
         stage.orchestrators(busy)
-        stage.add_engine(hub=hub)  # type: ignore[arg-type]
-        id = stage.start(busy, 1)
+        stage.add_engine(hub=hub)
+        instance = stage.start(busy, 1)
         with pytest.raises(Killed):
-            stage.run_to_end(id)
+            stage.run_to_end(instance)
         stage.crash()
-        stage.run_to_end(id)
-        check_busy(stage, id)
+        stage.run_to_end(instance)
+        check_busy(stage, instance)
 
 
 def test_a_crash_between_any_two_rounds(make_stage: Callable[..., Stage]) -> None:
     for k in range(1, 12):
         stage = make_stage()
         stage.orchestrators(busy)
-        id = stage.start(busy, 1)
+        instance = stage.start(busy, 1)
         for _ in range(k):
             stage.round()
         stage.crash()
-        stage.run_to_end(id)
-        check_busy(stage, id)
+        stage.run_to_end(instance)
+        check_busy(stage, instance)
 
 
 def test_an_activity_whose_worker_died_runs_again_and_is_recorded_once(stage: Stage) -> None:
@@ -156,7 +162,7 @@ def test_an_activity_whose_worker_died_runs_again_and_is_recorded_once(stage: St
 
     stage.activities(note)
     stage.orchestrators(flow)
-    id = stage.start(flow)
+    instance = stage.start(flow)
     stage.runner.holds = True
     stage.drain()
     assert stage.runner.started == ["note"]
@@ -165,7 +171,7 @@ def test_an_activity_whose_worker_died_runs_again_and_is_recorded_once(stage: St
     assert attempts == []
     stage.advance(LEASE)
     assert attempts == [2]
-    assert output_of(stage.state(id)) == 2
+    assert output_of(stage.state(instance)) == 2
 
 
 # A worker that was silent for too long.
@@ -179,16 +185,16 @@ def take_over(stage: Stage) -> tuple[Engine, Engine]:
 
 
 def test_a_turn_whose_lease_was_stolen_is_lost(stage: Stage) -> None:
-    id = stage.start("child", 1)
+    instance = stage.start("child", 1)
     stage.round()
     slow, other = take_over(stage)
     stage.advance(LEASE)
     # The first worker still wants to commit the turn that the second has done.
     while slow.is_busy or slow.round() == 0:
         slow.round()
-    assert stage.kinds(id).count("TaskScheduled") == 1
-    stage.run_to_end(id)
-    check_history(stage, id)
+    assert stage.kinds(instance).count("TaskScheduled") == 1
+    stage.run_to_end(instance)
+    check_history(stage, instance)
     assert stage.runner_of(slow).started + stage.runner_of(other).started == ["echo"]
 
 
@@ -204,7 +210,7 @@ def test_the_result_of_an_activity_whose_lease_was_stolen_is_lost(
         return first
 
     stage.orchestrators(flow)
-    id = stage.start(flow)
+    instance = stage.start(flow)
     stage.runner.holds = True
     stage.drain()
     slow, _ = take_over(stage)
@@ -212,13 +218,13 @@ def test_the_result_of_an_activity_whose_lease_was_stolen_is_lost(
     stage.runner_of(slow).release()
     slow.round()
     assert "a result came too late" in caplog.text
-    assert output_of(stage.run_to_end(id)) == "attempt 2"
-    check_history(stage, id)
+    assert output_of(stage.run_to_end(instance)) == "attempt 2"
+    check_history(stage, instance)
 
 
 def test_a_late_result_that_nobody_else_has_is_recorded(stage: Stage) -> None:
     """An expired lease is good until somebody takes it."""
-    id = stage.start("child", 1)
+    instance = stage.start("child", 1)
     stage.runner.holds = True
     stage.drain()
     stage.clock.advance(10 * LEASE // timedelta(milliseconds=1))
@@ -228,17 +234,15 @@ def test_a_late_result_that_nobody_else_has_is_recorded(stage: Stage) -> None:
     message = done.message
     assert stage.hub.complete_activities([ActivityDone(lease=finished[0].lease, message=message)]) == [Outcome.OK]
     stage.drain()
-    assert output_of(stage.state(id)) == 1
+    assert output_of(stage.state(instance)) == 1
     assert stage.runner.started == ["echo"]
 
 
-def test_a_silent_store_makes_a_worker_give_its_activities_up(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_silent_store_makes_a_worker_give_its_activities_up(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     hub = FaultyHub(stage.hub)
-    engine = stage.add_engine(hub=hub)  # type: ignore[arg-type]
+    engine = stage.add_engine(hub=hub)
     runner = stage.runner_of(engine)
-    id = stage.start("child", 1)
+    instance = stage.start("child", 1)
     runner.holds = True
     stage.drain()
     hub.fail = lambda name, number: ("before", Transient("down"))
@@ -252,13 +256,13 @@ def test_a_silent_store_makes_a_worker_give_its_activities_up(
     runner.holds = False
     runner.release()
     hub.fail = lambda name, number: None
-    stage.run_to_end(id)
+    stage.run_to_end(instance)
     assert runner.started == ["echo", "echo"]
-    check_history(stage, id)
+    check_history(stage, instance)
 
 
 def test_leases_of_running_activities_are_renewed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    id = stage.start("child", 1)
+    instance = stage.start("child", 1)
     engine = stage.engine
     stage.runner.holds = True
     stage.drain()
@@ -271,16 +275,16 @@ def test_leases_of_running_activities_are_renewed(stage: Stage, monkeypatch: pyt
         stage.round()
     assert running.activity.lease.expires_at > before + LEASE_SECONDS * 1000
     stage.runner.release()
-    assert output_of(stage.run_to_end(id)) == 1
+    assert output_of(stage.run_to_end(instance)) == 1
     assert stage.runner.started == ["echo"]
 
 
 def test_a_running_activity_that_is_cancelled_is_told_so(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    id = stage.start("child", 1)
+    instance = stage.start("child", 1)
     engine = stage.engine
     stage.runner.holds = True
     stage.drain()
-    stage.terminate(id)
+    stage.terminate(instance)
     stage.drain()
     now = next(iter(engine._running.values())).renewed_at + LEASE_SECONDS / 3
     monkeypatch.setattr("perdure.engine.time.monotonic", lambda: now)
@@ -292,25 +296,26 @@ def test_a_running_activity_that_is_cancelled_is_told_so(stage: Stage, monkeypat
 # Results that nobody waits for any more.
 
 
-def deliver(stage: Stage, id: str, origin: str, event: h.Event) -> None:
-    message = Message(id=origin, instance=id, payload=h.encode_event(event))
+def deliver(stage: Stage, instance: str, origin: str, event: h.Event) -> None:
+    message = Message(id=origin, instance=instance, payload=h.encode_event(event))
     assert stage.hub.send_messages([message]) == [Outcome.OK]
 
 
 def test_results_of_another_execution_or_a_former_attempt_are_dropped(any_stage: Stage) -> None:
-    id = any_stage.start("child", "right")
+    instance = any_stage.start("child", "right")
     any_stage.runner.holds = True
     any_stage.drain()
-    execution_id = any_stage.execution_id(id)
+    execution_id = any_stage.execution_id(instance)
     wrong = h.TaskCompleted(timestamp=0, task_scheduled_id=0, result=b'"wrong"')
     for origin in ("f" * 32 + ":2", f"{execution_id}:1", f"{execution_id}:20"):
-        deliver(any_stage, id, origin, wrong)
-    deliver(any_stage, id, f"{execution_id}:3", h.TaskCompleted(timestamp=0, task_scheduled_id=1, result=b'"wrong"'))
-    deliver(any_stage, id, f"{execution_id}:4", h.TimerFired(timestamp=0, timer_id=0, fire_at=0))
+        deliver(any_stage, instance, origin, wrong)
+    other = h.TaskCompleted(timestamp=0, task_scheduled_id=1, result=b'"wrong"')
+    deliver(any_stage, instance, f"{execution_id}:3", other)
+    deliver(any_stage, instance, f"{execution_id}:4", h.TimerFired(timestamp=0, timer_id=0, fire_at=0))
     any_stage.drain()
-    assert any_stage.kinds(id) == ["OrchestratorStarted", "ExecutionStarted", "TaskScheduled"]
+    assert any_stage.kinds(instance) == ["OrchestratorStarted", "ExecutionStarted", "TaskScheduled"]
     any_stage.runner.release()
-    assert output_of(any_stage.run_to_end(id)) == "right"
+    assert output_of(any_stage.run_to_end(instance)) == "right"
 
 
 def test_a_second_result_is_dropped(any_stage: Stage) -> None:
@@ -320,13 +325,13 @@ def test_a_second_result_is_dropped(any_stage: Stage) -> None:
         return first
 
     any_stage.orchestrators(flow)
-    id = any_stage.start(flow)
+    instance = any_stage.start(flow)
     any_stage.drain()
     again = h.TaskCompleted(timestamp=0, task_scheduled_id=0, result=b'"second"')
-    deliver(any_stage, id, f"{any_stage.execution_id(id)}:2", again)
-    any_stage.raise_event(id, "go")
-    assert output_of(any_stage.run_to_end(id)) == "first"
-    check_history(any_stage, id)
+    deliver(any_stage, instance, f"{any_stage.execution_id(instance)}:2", again)
+    any_stage.raise_event(instance, "go")
+    assert output_of(any_stage.run_to_end(instance)) == "first"
+    check_history(any_stage, instance)
 
 
 # What the provider refuses.
@@ -364,7 +369,7 @@ def big_input(ctx: Ctx, size: int) -> Flow:
 
 def test_a_refused_commit_fails_that_instance_alone(stage: Stage) -> None:
     stage.orchestrators(big_input)
-    stage.add_engine(hub=refuse_larger_than(stage, 5000))  # type: ignore[arg-type]
+    stage.add_engine(hub=refuse_larger_than(stage, 5000))
     ids = [stage.start(big_input, size) for size in (10, 6000, 20)]
     stage.drain()
     failure = failure_of(stage.state(ids[1]))
@@ -381,7 +386,7 @@ def test_a_refused_child_tells_its_parent(stage: Stage) -> None:
             return str(error)
 
     stage.orchestrators(big_input)
-    stage.add_engine(hub=refuse_larger_than(stage, 5000))  # type: ignore[arg-type]
+    stage.add_engine(hub=refuse_larger_than(stage, 5000))
     assert "over 5000 bytes" in stage.result(parent)
 
 
@@ -395,10 +400,10 @@ def test_a_refused_result_fails_that_activity_alone(stage: Stage) -> None:
             return str(error)
 
     stage.orchestrators(flow)
-    stage.add_engine(hub=refuse_larger_than(stage, 5000))  # type: ignore[arg-type]
+    stage.add_engine(hub=refuse_larger_than(stage, 5000))
     ids = [stage.start(flow, size) for size in (10, 6000, 20)]
     stage.drain()
-    outputs = [output_of(stage.state(id)) for id in ids]
+    outputs = [output_of(stage.state(instance)) for instance in ids]
     assert (outputs[0], outputs[2]) == (10, 20)
     assert "over 5000 bytes" in outputs[1]
 
@@ -406,7 +411,7 @@ def test_a_refused_result_fails_that_activity_alone(stage: Stage) -> None:
 def test_nothing_is_forgotten_if_the_store_goes_away_while_refused_items_are_sorted_out(stage: Stage) -> None:
     hub = refuse_larger_than(stage, 5000)
     stage.orchestrators(big_input)
-    engine = stage.add_engine(hub=hub)  # type: ignore[arg-type]
+    engine = stage.add_engine(hub=hub)
     ids = [stage.start(big_input, size) for size in (6000, 10, 20)]
     # The first commit that gets through is the second turn's; its reply is lost.
     hub.fail = lambda name, number: ("after", OutcomeUnknown("gone")) if name == "commit_turns" else None
@@ -414,7 +419,107 @@ def test_nothing_is_forgotten_if_the_store_goes_away_while_refused_items_are_sor
         pass
     assert hub.calls.count("commit_turns") == 1
     assert stage.status(ids[0]) is OrchestrationStatus.FAILED
-    assert [output_of(stage.state(id)) for id in ids[1:]] == ["fine", "fine"]
+    assert [output_of(stage.state(instance)) for instance in ids[1:]] == ["fine", "fine"]
+
+
+def test_an_instance_of_which_not_even_the_failure_is_taken_is_set_back(stage: Stage) -> None:
+    victims: set[str] = set()
+
+    class RefusesOne(FaultyHub):
+        def check(self, commits: Sequence[TurnCommit]) -> None:
+            if any(commit.lease.token in victims for commit in commits):
+                raise TooLarge("not this one")
+
+        def exchange(self, exchange: Exchange) -> Any:
+            self.calls.append("exchange")
+            self.check(exchange.commits)
+            result = self._hub.exchange(exchange)
+            victims.update(item.lease.token for item in (result.turns.items if result.turns else ()) if item.messages)
+            return result
+
+        def commit_turns(self, commits: Sequence[TurnCommit]) -> Any:
+            self.check(commits)
+            return self._hub.commit_turns(commits)
+
+    hub = RefusesOne(stage.hub)
+    stage.add_engine(hub=hub)
+    victim = stage.start("child", 1)
+    stage.drain()
+    assert len(hub.calls) < 10
+    assert stage.next_due() == stage.clock.now() + 5000
+    stage.engines.clear()
+    assert output_of(stage.run_to_end(victim)) == 1
+
+
+def test_a_turn_that_no_longer_fits_is_claimed_afresh(stage: Stage) -> None:
+    """As when somebody else wrote the history, under a lease that is still ours."""
+
+    outcomes: list[Outcome] = []
+
+    class Shifting(FaultyHub):
+        def exchange(self, exchange: Exchange) -> Any:
+            for commit in exchange.commits:
+                commit.expected_next_seq += 0 if outcomes else 1
+            result = self._hub.exchange(exchange)
+            outcomes.extend(result.commits)
+            return result
+
+    stage.add_engine(hub=Shifting(stage.hub))
+    instance = stage.start("child", 1)
+    stage.drain()
+    assert output_of(stage.state(instance)) == 1
+    assert outcomes == [Outcome.CONFLICT, Outcome.OK, Outcome.OK]
+
+
+def test_an_instance_that_the_provider_calls_unreadable_is_set_back(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Complaining(FaultyHub):
+        complains = True
+
+        def exchange(self, exchange: Exchange) -> Any:
+            result = self._hub.exchange(exchange)
+            for item in result.turns.items if result.turns and self.complains else ():
+                item.error = "row 7 can't be decoded"
+            return result
+
+    hub = Complaining(stage.hub)
+    stage.add_engine(hub=hub)
+    instance = stage.start("child", 1)
+    stage.drain()
+    assert stage.status(instance) is OrchestrationStatus.PENDING
+    assert "row 7 can't be decoded" in caplog.text
+    hub.complains = False
+    assert output_of(stage.run_to_end(instance)) == 1
+
+
+def test_no_list_of_an_exchange_is_longer_than_the_provider_takes(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longest = 0
+
+    class Measuring(FaultyHub):
+        def exchange(self, exchange: Exchange) -> Any:
+            nonlocal longest
+            lists = (exchange.commits, exchange.done, exchange.renew, exchange.releases)
+            longest = max(longest, *(len(items) for items in lists))
+            return self._hub.exchange(exchange)
+
+    engine = stage.add_engine(hub=Measuring(stage.hub), max_batch=3)
+    ids = [stage.start("child", number) for number in range(10)]
+    runner = stage.runner_of(engine)
+    runner.holds = True
+    stage.drain()
+    assert len(runner.held) == 10
+    later = next(iter(engine._running.values())).renewed_at + LEASE_SECONDS / 2
+    monkeypatch.setattr("perdure.engine.time.monotonic", lambda: later)
+    stage.drain()
+    assert {running.renewed_at for running in engine._running.values()} == {later}
+    runner.release()
+    stage.drain()
+    assert [output_of(stage.state(instance)) for instance in ids] == list(range(10))
+    assert longest == 3
+    engine.give_back(later)
 
 
 def test_a_timer_beyond_all_time_fails_the_instance_and_not_the_worker(stage: Stage) -> None:
@@ -428,11 +533,13 @@ def test_a_timer_beyond_all_time_fails_the_instance_and_not_the_worker(stage: St
 
 def test_what_is_no_error_of_one_item_ends_the_round(stage: Stage) -> None:
     hub = FaultyHub(stage.hub)
-    engine = stage.add_engine(hub=hub)  # type: ignore[arg-type]
-    for error in (ProviderUnavailable("gone for good"), InvalidRequest("a claim that can't be")):
-        hub.fail = lambda name, number, error=error: ("before", error)
-        with pytest.raises(type(error)):
+    engine = stage.add_engine(hub=hub)
+    errors: list[Exception] = [ProviderUnavailable("gone for good"), InvalidRequest("a claim that can't be")]
+    hub.fail = lambda name, number: ("before", errors[0]) if name == "exchange" else None
+    while errors:
+        with pytest.raises(type(errors[0])):
             engine.round()
+        del errors[0]
 
 
 # What can't be read.
@@ -454,18 +561,16 @@ def corrupt(stage: Stage) -> tuple[Engine, Corrupting, str, str]:
     """Return a worker on a store in which one instance's history is garbage, that instance, and another."""
     hub = Corrupting(stage.hub)
     stage.cold = True
-    engine = stage.add_engine(hub=hub)  # type: ignore[arg-type]
+    engine = stage.add_engine(hub=hub)
     ids = [stage.start("waiter"), stage.start("waiter")]
     stage.drain()
     hub.victim = ids[0]
-    for id in ids:
-        stage.raise_event(id, "go", 1)
+    for instance in ids:
+        stage.raise_event(instance, "go", 1)
     return engine, hub, ids[0], ids[1]
 
 
-def test_a_corrupt_history_sets_that_instance_back_and_no_other(
-    stage: Stage, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_corrupt_history_sets_that_instance_back_and_no_other(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     _, hub, victim, other = corrupt(stage)
     stage.drain()
     assert output_of(stage.state(other)) == 1
@@ -487,6 +592,39 @@ def test_a_corrupt_instance_can_be_terminated(stage: Stage) -> None:
     state = stage.state(victim)
     assert (state.status, state.output) == (OrchestrationStatus.TERMINATED, b'"enough"')
     assert hub.calls.count("exchange") < 20
+
+
+def test_a_termination_beside_a_corrupt_message_reaches_the_children(stage: Stage) -> None:
+    def parent(ctx: Ctx) -> Flow:
+        yield ctx.call_sub_orchestrator("waiter", instance_id="kid")
+
+    stage.orchestrators(parent)
+    victim = stage.start(parent)
+    stage.drain()
+    stage.hub.send_messages([Message(id="m", instance=victim, payload=b"garbage")])
+    stage.terminate(victim)
+    stage.drain()
+    assert [stage.status(name) for name in (victim, "kid")] == [OrchestrationStatus.TERMINATED] * 2
+
+
+def test_a_history_that_can_not_be_read_just_now_is_no_corrupt_one(stage: Stage) -> None:
+    def parent(ctx: Ctx) -> Flow:
+        yield ctx.call_sub_orchestrator("waiter", instance_id="kid")
+
+    hub = FaultyHub(stage.hub)
+    stage.orchestrators(parent)
+    stage.cold = True
+    stage.add_engine(hub=hub)
+    victim = stage.start(parent)
+    stage.drain()
+    hub.fail = lambda name, number: ("before", Transient("busy")) if name == "read_history" else None
+    stage.terminate(victim)
+    stage.drain()
+    assert stage.status(victim) is OrchestrationStatus.RUNNING
+    hub.fail = lambda name, number: None
+    stage.run_to_end(victim)
+    stage.drain()
+    assert stage.status("kid") is OrchestrationStatus.TERMINATED
 
 
 def test_a_control_message_to_a_corrupt_instance_does_not_make_the_worker_spin(stage: Stage) -> None:
@@ -512,7 +650,7 @@ def test_a_corrupt_message_sets_that_instance_back_and_no_other(stage: Stage, ga
 
 
 def test_a_corrupt_activity_does_not_end_the_worker(stage: Stage) -> None:
-    id = stage.start("child", 1)
+    instance = stage.start("child", 1)
     engine = stage.engine
     runner = stage.runner_of(engine)
     start = runner.start
@@ -525,7 +663,7 @@ def test_a_corrupt_activity_does_not_end_the_worker(stage: Stage) -> None:
     stage.drain()
     assert not engine._running
     runner.start = start  # type: ignore[method-assign]
-    assert output_of(stage.run_to_end(id)) == 1
+    assert output_of(stage.run_to_end(instance)) == 1
 
 
 # Warnings.
@@ -536,9 +674,9 @@ def test_an_activity_that_nobody_here_has_is_warned_about(stage: Stage, caplog: 
         yield ctx.call_activity("misspelt")
 
     stage.orchestrators(flow)
-    id = stage.start(flow)
+    instance = stage.start(flow)
     stage.drain()
-    assert f"instance {id!r} calls activity 'misspelt', which this worker doesn't register" in caplog.text
+    assert f"instance {instance!r} calls activity 'misspelt', which this worker doesn't register" in caplog.text
     claim = ClaimActivities(worker="another", max_items=1, lease_ms=1, names={"misspelt"})
     assert len(stage.hub.claim_activities(claim).items) == 1
 

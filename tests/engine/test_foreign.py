@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from tests.engine.driver import Ctx, Flow, Stage, child, echo, output_of, waiter
+
 from perdure.registry import Registry
 from perdure.spi import OrchestrationStatus
-from tests.engine.driver import Ctx, Flow, Stage, child, echo, output_of, waiter
 
 SUSPENDED = OrchestrationStatus.SUSPENDED
 TERMINATED = OrchestrationStatus.TERMINATED
@@ -23,36 +24,42 @@ def foreign(stage: Stage) -> None:
 
 
 def test_it_terminates(stage: Stage) -> None:
-    id = stage.start(waiter)
+    instance = stage.start(waiter)
     stage.drain()
-    stage.terminate(id, "bye")
+    stage.terminate(instance, "bye")
     foreign(stage)
-    state = stage.state(id)
+    state = stage.state(instance)
     assert (state.status, state.output) == (TERMINATED, b'"bye"')
 
 
-def test_it_suspends_and_leaves_the_resumption_to_who_can(stage: Stage) -> None:
-    id = stage.start(waiter)
+def test_it_hands_suspensions_and_resumptions_on_in_their_order(stage: Stage) -> None:
+    instance = stage.start(waiter)
     stage.drain()
-    stage.suspend(id)
+    before = stage.kinds(instance)
+    stage.suspend(instance)
+    stage.resume(instance)
     foreign(stage)
-    assert stage.status(id) is SUSPENDED
-    stage.raise_event(id, "go", 1)
-    stage.resume(id)
+    stage.suspend(instance)
     foreign(stage)
-    assert stage.status(id) is SUSPENDED
-    assert output_of(stage.run_to_end(id)) == 1
+    assert stage.kinds(instance) == before
+    stage.raise_event(instance, "go", 1)
+    stage.drain()
+    assert stage.status(instance) is SUSPENDED
+    stage.resume(instance)
+    foreign(stage)
+    assert output_of(stage.run_to_end(instance)) == 1
 
 
-def test_it_suspends_what_has_not_started(stage: Stage) -> None:
-    id = stage.start(child, "hello")
-    stage.suspend(id)
+def test_it_leaves_the_start_to_who_can(stage: Stage) -> None:
+    instance = stage.start(child, "hello")
+    stage.suspend(instance)
     foreign(stage)
+    assert stage.kinds(instance) == []
     stage.drain()
-    assert (stage.status(id), stage.runner.started) == (SUSPENDED, [])
-    stage.resume(id)
+    assert stage.status(instance) is SUSPENDED
+    stage.resume(instance)
     foreign(stage)
-    assert output_of(stage.run_to_end(id)) == "hello"
+    assert output_of(stage.run_to_end(instance)) == "hello"
 
 
 def test_it_leaves_a_continued_execution_to_who_can_begin_it(stage: Stage) -> None:
@@ -64,22 +71,22 @@ def test_it_leaves_a_continued_execution_to_who_can_begin_it(stage: Stage) -> No
         ctx.continue_as_new(2)
 
     stage.orchestrators(flow)
-    id = stage.start(flow, 1)
+    instance = stage.start(flow, 1)
     stage.drain()
-    stage.raise_event(id, "next")
-    while stage.state(id).execution == 1:
+    stage.raise_event(instance, "next")
+    while stage.state(instance).execution == 1:
         # The commit that continues it must not be followed by a claim of ours.
         stage.engine._max_turns = 100 if not stage.engine._pending else 0
         stage.round()
     stage.engine._max_turns = 100
-    stage.suspend(id)
+    stage.suspend(instance)
     foreign(stage)
     stage.drain()
-    assert stage.status(id) is SUSPENDED
-    stage.resume(id)
+    assert stage.status(instance) is SUSPENDED
+    stage.resume(instance)
     foreign(stage)
-    stage.raise_event(id, "go", "end")
-    assert output_of(stage.run_to_end(id)) == "end"
+    stage.raise_event(instance, "go", "end")
+    assert output_of(stage.run_to_end(instance)) == "end"
 
 
 def test_it_leaves_all_else_where_it_is_in_its_order(stage: Stage) -> None:
@@ -90,17 +97,18 @@ def test_it_leaves_all_else_where_it_is_in_its_order(stage: Stage) -> None:
         return got
 
     stage.orchestrators(flow)
-    id = stage.start(flow)
+    instance = stage.start(flow)
     stage.drain()
-    stage.raise_event(id, "e", 1)
-    stage.suspend(id)
-    stage.raise_event(id, "e", 2)
+    stage.raise_event(instance, "e", 1)
+    stage.suspend(instance)
+    stage.raise_event(instance, "e", 2)
+    before = stage.kinds(instance)
     foreign(stage)
-    assert stage.kinds(id)[-2:] == ["OrchestratorStarted", "ExecutionSuspended"]
-    stage.raise_event(id, "e", 3)
-    stage.resume(id)
+    assert stage.kinds(instance) == before
+    stage.raise_event(instance, "e", 3)
+    stage.resume(instance)
     foreign(stage)
-    assert output_of(stage.run_to_end(id)) == [1, 2, 3]
+    assert output_of(stage.run_to_end(instance)) == [1, 2, 3]
 
 
 def test_it_terminates_what_has_not_started_and_tells_the_parent(stage: Stage) -> None:
@@ -111,12 +119,12 @@ def test_it_terminates_what_has_not_started_and_tells_the_parent(stage: Stage) -
             return str(error)
 
     stage.orchestrators(parent)
-    id = stage.start(parent)
+    instance = stage.start(parent)
     stage.drain()
     stage.terminate("kid")
     foreign(stage)
     assert stage.status("kid") is TERMINATED
-    assert "instance 'kid' was terminated" in output_of(stage.run_to_end(id))
+    assert "instance 'kid' was terminated" in output_of(stage.run_to_end(instance))
 
 
 def test_two_workers_with_disjoint_names_share_the_work(stage: Stage) -> None:

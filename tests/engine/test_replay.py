@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 import re
@@ -13,13 +14,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.engine.driver import Ctx, Flow, Stage, failure_of, output_of
 
 from perdure import history as h
 from perdure.activities import ActivityContext
 from perdure.errors import Evicted
 from perdure.replay.tasks import when_all
 from perdure.spi import NewInstance
-from tests.engine.driver import Ctx, Flow, Stage, failure_of, output_of
 
 MakeStage = Callable[..., Stage]
 
@@ -33,13 +34,13 @@ def register(stage: Stage, function: Callable[..., Any]) -> None:
 def deploy(stage: Stage, before: Callable[..., Any], after: Callable[..., Any]) -> str:
     """Start with one version of the code and go on, after the first activity, with another."""
     register(stage, before)
-    id = stage.start("flow")
+    instance = stage.start("flow")
     stage.drain()
     register(stage, after)
     stage.crash()
-    stage.raise_event(id, "go")
+    stage.raise_event(instance, "go")
     stage.drain()
-    return id
+    return instance
 
 
 def v1(ctx: Ctx) -> Flow:
@@ -84,8 +85,8 @@ def returns_early(ctx: Ctx) -> Flow:
 def test_changed_code_fails_the_instance_and_says_why(
     stage: Stage, after: Callable[..., Any], number: int, expected: str, found: str
 ) -> None:
-    id = deploy(stage, v1, after)
-    failure = failure_of(stage.state(id))
+    instance = deploy(stage, v1, after)
+    failure = failure_of(stage.state(instance))
     assert failure.error_type == "perdure.errors.NonDeterminismError"
     assert f"event {number} of the history is {expected}, but the code asks for {found}" in failure.message
     assert "keep the old path for instances that run" in failure.message
@@ -111,9 +112,9 @@ def test_reordered_activities(stage: Stage) -> None:
 
         return flow
 
-    id = deploy(stage, calls("echo", "add_one"), calls("add_one", "echo"))
+    instance = deploy(stage, calls("echo", "add_one"), calls("add_one", "echo"))
     assert "event 2 of the history is activity 'echo', but the code asks for activity 'add_one'" in (
-        failure_of(stage.state(id)).message
+        failure_of(stage.state(instance)).message
     )
 
 
@@ -126,8 +127,6 @@ def test_waiting_for_something_else_fails_at_that_line(any_stage: Stage, kind: s
         yield 5
 
     async def awaits(ctx: Ctx) -> None:
-        import asyncio
-
         await ctx.call_activity("echo")
         await asyncio.sleep(0)
 
@@ -138,16 +137,14 @@ def test_waiting_for_something_else_fails_at_that_line(any_stage: Stage, kind: s
             yield lent[0]
 
     flow: Any = {"yield": yields, "await": awaits, "foreign": borrows}[kind]
-    any_stage.run(flow, id="a")
-    failure = failure_of(any_stage.run(flow, id="b"))
+    any_stage.run(flow, instance="a")
+    failure = failure_of(any_stage.run(flow, instance="b"))
     assert failure.error_type == "perdure.errors.InvalidYield"
     assert "in yields" in str(failure.stack_trace) or "in awaits" in str(failure.stack_trace) or kind == "foreign"
 
 
 def test_an_orchestrator_that_runs_into_asyncio_fails_and_the_worker_goes_on(stage: Stage) -> None:
     async def flow(ctx: Ctx) -> None:
-        import asyncio
-
         await asyncio.sleep(1)
 
     assert failure_of(stage.run(flow)).error_type == "RuntimeError"
@@ -271,7 +268,7 @@ def numbered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the ids that a run makes up the same in each run."""
     numbers = count()
     fake = SimpleNamespace(uuid4=lambda: uuid.UUID(int=next(numbers)))
-    monkeypatch.setattr("perdure.turn.uuid", fake)
+    monkeypatch.setattr("perdure.draft.uuid", fake)
     monkeypatch.setattr("perdure.requests.uuid", fake)
 
 
@@ -284,9 +281,9 @@ def test_both_cache_paths_give_byte_equal_histories(
         numbered(monkeypatch)
         stage = make_stage(cold=cold)
         stage.orchestrators(everything)
-        id = stage.start(everything, laps, id="x")
-        stage.run_to_end(id)
-        seen.append((stage.stored_history(id), stage.state(id).output, stage.state(id).custom_status))
+        instance = stage.start(everything, laps, instance="x")
+        stage.run_to_end(instance)
+        seen.append((stage.stored_history(instance), stage.state(instance).output, stage.state(instance).custom_status))
     assert seen[0] == seen[1]
 
 
@@ -308,12 +305,28 @@ def test_a_kept_orchestrator_costs_no_reading_of_history(stage: Stage) -> None:
 
 
 def test_a_kept_orchestrator_is_not_used_for_another_incarnation(stage: Stage) -> None:
-    stage.start("waiter", id="x")
+    """Even if another worker brought that one to the very same place in its history."""
+    first, second = stage.add_engine(), stage.add_engine()
+    stage.engines = [first]
+    stage.start("waiter", "one", instance="x")
     stage.drain()
+    stage.engines = [second]
     stage.terminate("x")
     stage.drain()
-    stage.start("child", "of the second", id="x", replace=True)
+    stage.start("waiter", "two", instance="x", replace=True)
+    stage.drain()
+    stage.engines = [first]
+    stage.raise_event("x", "two", "of the second")
     assert output_of(stage.run_to_end("x")) == "of the second"
+
+
+def test_a_finished_orchestrator_is_not_kept(stage: Stage) -> None:
+    stage.start("waiter", instance="x")
+    stage.drain()
+    assert list(stage.engine._cache) == ["x"]
+    stage.terminate("x")
+    stage.drain()
+    assert not stage.engine._cache
 
 
 def test_a_kept_orchestrator_is_not_used_where_another_worker_went_on(stage: Stage) -> None:
@@ -325,17 +338,15 @@ def test_a_kept_orchestrator_is_not_used_where_another_worker_went_on(stage: Sta
 
     stage.orchestrators(flow)
     first, second = stage.add_engine(), stage.add_engine()
-    id = stage.start(flow)
+    instance = stage.start(flow)
     for number, engine in enumerate([first, second, first]):
         stage.engines = [engine]
         stage.drain()
-        stage.raise_event(id, "e", number)
-    assert output_of(stage.run_to_end(id)) == [0, 1, 2]
+        stage.raise_event(instance, "e", number)
+    assert output_of(stage.run_to_end(instance)) == [0, 1, 2]
 
 
-def test_the_cache_is_bounded_and_eviction_decides_nothing(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_cache_is_bounded_and_eviction_decides_nothing(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("perdure.engine._CACHED_INSTANCES", 2)
     evicted: list[str] = []
 
@@ -356,9 +367,9 @@ def test_the_cache_is_bounded_and_eviction_decides_nothing(
     stage.drain()
     assert evicted == ["a"]
     assert len(stage.engine._cache) == 2
-    for id in ids:
-        stage.raise_event(id, "go")
-    assert [output_of(stage.run_to_end(id)) for id in ids] == ["a", "b", "c"]
+    for instance in ids:
+        stage.raise_event(instance, "go")
+    assert [output_of(stage.run_to_end(instance)) for instance in ids] == ["a", "b", "c"]
     assert stage.custom_status(ids[0]) == "in finally"
 
 
@@ -400,7 +411,7 @@ def verified(stage: Stage, function: Callable[..., Any]) -> Any:
 
 def test_verify_replay_finds_a_random_input(stage: Stage) -> None:
     def flow(ctx: Ctx) -> Flow:
-        yield ctx.call_activity("echo", input=random.random())  # noqa: S311
+        yield ctx.call_activity("echo", input=random.random())
 
     failure = failure_of(verified(stage, flow))
     assert failure.error_type == "perdure.errors.NonDeterminismError"
@@ -425,7 +436,9 @@ def test_verify_replay_finds_what_changes_from_run_to_run(stage: Stage) -> None:
             return "early"
         elif what == "result":
             return number
-        yield ctx.create_timer(timedelta(number))
+        elif what == "timer":
+            yield ctx.create_timer(timedelta(number))
+        yield ctx.call_activity("echo")
 
     stage.orchestrators(flow)
     stage.add_engine(verify_replay=True)
@@ -450,8 +463,21 @@ def test_verify_replay_finds_nothing_in_honest_code(stage: Stage, caplog: pytest
 
 def test_an_input_that_is_no_json_fails_the_instance_alone(stage: Stage) -> None:
     """A client of another make may store anything."""
-    event = h.ExecutionStarted(
-        timestamp=0, name="child", instance_id="x", execution_id="e" * 32, input=b"[1, NaN]"
-    )
+    event = h.ExecutionStarted(timestamp=0, name="child", instance_id="x", execution_id="e" * 32, input=b"[1, NaN]")
     stage.hub.create_instances([NewInstance(id="x", name="child", start=h.encode_event(event), generation="g")])
     assert "not valid JSON" in failure_of(stage.run_to_end("x")).message
+
+
+def test_a_history_of_several_pages_is_replayed_whole(stage: Stage) -> None:
+    def flow(ctx: Ctx) -> Flow:
+        results = yield when_all([ctx.call_activity("echo", input=i) for i in range(600)])
+        yield ctx.wait_for_external_event("go")
+        return results
+
+    stage.orchestrators(flow)
+    instance = stage.start(flow)
+    stage.drain()
+    assert stage.state(instance).next_seq > 1200
+    stage.crash()
+    stage.raise_event(instance, "go")
+    assert output_of(stage.run_to_end(instance)) == list(range(600))

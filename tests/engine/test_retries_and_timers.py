@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from tests.engine.driver import LEASE_SECONDS, Ctx, Flow, Stage, check_history, failure_of, output_of
 
 from perdure.activities import ActivityContext
+from perdure.replay.tasks import when_any
 from perdure.retry import RetryPolicy
-from tests.engine.driver import LEASE_SECONDS, Ctx, Flow, Stage, check_history, failure_of, output_of
 
 START = datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -61,8 +62,8 @@ def calls_flaky(policy: RetryPolicy) -> Any:
 )
 def test_every_field_of_a_retry_policy(any_stage: Stage, options: dict[str, Any], seconds: list[int]) -> None:
     flaky = Flaky(any_stage, failures=100)
-    policy = RetryPolicy(**({"first_retry_interval": 10 * SECOND, "max_number_of_attempts": 4} | options))
-    state = any_stage.run(calls_flaky(policy))
+    fields: dict[str, Any] = {"first_retry_interval": 10 * SECOND, "max_number_of_attempts": 4} | options
+    state = any_stage.run(calls_flaky(RetryPolicy(**fields)))
     assert f"attempt {len(seconds)}" in failure_of(state).message
     assert flaky.at == [second * SECOND for second in seconds]
     check_history(any_stage, state.id)
@@ -81,12 +82,12 @@ def test_a_retry_goes_on_after_a_crash_between_two_attempts(stage: Stage) -> Non
     flaky = Flaky(stage, failures=2)
     flow = calls_flaky(RetryPolicy(first_retry_interval=timedelta(days=1), max_number_of_attempts=3))
     stage.orchestrators(flow)
-    id = stage.start(flow)
+    instance = stage.start(flow)
     for _ in range(3):
         stage.drain()
         stage.crash()
         stage.advance_to_next()
-    assert output_of(stage.state(id)) == 3
+    assert output_of(stage.state(instance)) == 3
     assert flaky.at == [timedelta(days=day) for day in range(3)]
 
 
@@ -96,13 +97,13 @@ def test_a_timer_of_a_month_is_neither_early_nor_recorded_twice(any_stage: Stage
         return str(ctx.current_utc_datetime)
 
     any_stage.orchestrators(flow)
-    id = any_stage.start(flow)
+    instance = any_stage.start(flow)
     any_stage.drain()
     any_stage.advance(timedelta(days=30) - timedelta(milliseconds=1))
-    assert any_stage.kinds(id)[-1] == "TimerCreated"
+    assert any_stage.kinds(instance)[-1] == "TimerCreated"
     any_stage.advance(timedelta(milliseconds=1))
-    assert output_of(any_stage.state(id)) == str(START + timedelta(days=30))
-    assert any_stage.kinds(id).count("TimerFired") == 1
+    assert output_of(any_stage.state(instance)) == str(START + timedelta(days=30))
+    assert any_stage.kinds(instance).count("TimerFired") == 1
 
 
 @pytest.mark.parametrize(
@@ -128,8 +129,6 @@ def test_when_a_timer_fires(stage: Stage, fire_at: Any, fires: datetime) -> None
 def test_timers_fire_in_the_order_of_their_times(any_stage: Stage) -> None:
     def flow(ctx: Ctx) -> Flow:
         order: list[int] = []
-        from perdure.replay.tasks import when_any
-
         timers = {ctx.create_timer(day * timedelta(days=1)): day for day in (3, 1, 2)}
         while timers:
             order.append(timers.pop((yield when_any(timers))))
@@ -137,10 +136,10 @@ def test_timers_fire_in_the_order_of_their_times(any_stage: Stage) -> None:
 
     # Long after all of them were due, as when all workers were down.
     any_stage.orchestrators(flow)
-    id = any_stage.start(flow)
+    instance = any_stage.start(flow)
     any_stage.drain()
     any_stage.advance(timedelta(days=10))
-    assert output_of(any_stage.state(id)) == [1, 2, 3]
+    assert output_of(any_stage.state(instance)) == [1, 2, 3]
 
 
 def test_the_orchestrations_time_never_goes_back(any_stage: Stage) -> None:
@@ -152,32 +151,47 @@ def test_the_orchestrations_time_never_goes_back(any_stage: Stage) -> None:
         return [str(time) for time in times]
 
     any_stage.orchestrators(flow)
-    id = any_stage.start(flow)
+    instance = any_stage.start(flow)
     for jump in (5_000, -3_600_000, 3_590_000):
         any_stage.drain()
         any_stage.clock.advance(jump)
-        any_stage.raise_event(id, "tick")
+        any_stage.raise_event(instance, "tick")
     any_stage.clock.advance(3_600_000)
     any_stage.drain()
-    times = output_of(any_stage.state(id))
+    times = output_of(any_stage.state(instance))
     assert times == sorted(times)
-    check_history(any_stage, id)
+    check_history(any_stage, instance)
+
+
+def test_a_clock_that_jumps_back_between_two_turns(any_stage: Stage) -> None:
+    def flow(ctx: Ctx) -> Flow:
+        before = ctx.current_utc_datetime
+        yield ctx.create_timer(timedelta(hours=-2))
+        return ctx.current_utc_datetime >= before
+
+    any_stage.orchestrators(flow)
+    instance = any_stage.start(flow)
+    any_stage.round()
+    any_stage.clock.advance(-3_600_000)
+    any_stage.drain()
+    assert output_of(any_stage.state(instance)) is True
+    check_history(any_stage, instance)
 
 
 def test_a_start_at_a_time_to_come(stage: Stage) -> None:
-    id = stage.start("child", 1, start_at=timedelta(days=7))
+    instance = stage.start("child", 1, start_at=timedelta(days=7))
     stage.drain()
     stage.advance(timedelta(days=7) - timedelta(milliseconds=1))
-    assert stage.kinds(id) == []
+    assert stage.kinds(instance) == []
     stage.advance(timedelta(milliseconds=1))
-    assert output_of(stage.state(id)) == 1
+    assert output_of(stage.state(instance)) == 1
 
 
 def test_a_lease_that_ran_out_in_virtual_time(stage: Stage) -> None:
-    id = stage.start("child", 1)
+    instance = stage.start("child", 1)
     stage.round()
     stage.crash()
     stage.drain()
-    assert stage.kinds(id) == []
+    assert stage.kinds(instance) == []
     stage.advance(timedelta(seconds=LEASE_SECONDS))
-    assert output_of(stage.state(id)) == 1
+    assert output_of(stage.state(instance)) == 1

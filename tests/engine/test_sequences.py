@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.engine.driver import Ctx, Flow, Stage, output_of
 
 from perdure.activities import ActivityContext
 from perdure.replay.tasks import when_all, when_any
-from tests.engine.driver import Ctx, Flow, Stage, output_of
 
 
 def sequence(ctx: Ctx, steps: int) -> Flow:
@@ -95,4 +95,4 @@ def test_an_activity_knows_its_call(stage: Stage) -> None:
         return [first, (yield ctx.call_activity("who"))]
 
     stage.activities(who)
-    assert stage.result(flow, id="x") == [["x", 0, "who", 1, False], ["x", 1, "who", 1, False]]
+    assert stage.result(flow, instance="x") == [["x", 0, "who", 1, False], ["x", 1, "who", 1, False]]

@@ -7,9 +7,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.engine.driver import Ctx, Flow, Stage, child, output_of, waiter
 
 from perdure.spi import OrchestrationStatus
-from tests.engine.driver import Ctx, Flow, Stage, child, output_of, waiter
 
 PENDING = OrchestrationStatus.PENDING
 RUNNING = OrchestrationStatus.RUNNING
@@ -30,21 +30,21 @@ def collector(ctx: Ctx, count: int) -> Flow:
 
 def test_what_arrives_meanwhile_is_applied_in_order_at_resume(any_stage: Stage) -> None:
     any_stage.orchestrators(collector)
-    id = any_stage.start(collector, 4)
+    instance = any_stage.start(collector, 4)
     any_stage.runner.holds = True
     any_stage.drain()
-    any_stage.suspend(id)
+    any_stage.suspend(instance)
     any_stage.drain()
-    assert any_stage.status(id) is SUSPENDED
+    assert any_stage.status(instance) is SUSPENDED
     for i in range(3):
-        any_stage.raise_event(id, "e", i)
+        any_stage.raise_event(instance, "e", i)
         any_stage.drain()
     any_stage.runner.release()
     any_stage.drain()
-    assert any_stage.status(id) is SUSPENDED
-    assert any_stage.kinds(id)[-2:] == ["OrchestratorStarted", "TaskCompleted"]
-    any_stage.resume(id)
-    assert output_of(any_stage.run_to_end(id)) == [0, "result", 1, 2]
+    assert any_stage.status(instance) is SUSPENDED
+    assert any_stage.kinds(instance)[-2:] == ["OrchestratorStarted", "TaskCompleted"]
+    any_stage.resume(instance)
+    assert output_of(any_stage.run_to_end(instance)) == [0, "result", 1, 2]
 
 
 def test_both_cache_paths_give_the_same_history(make_stage: Callable[..., Stage]) -> None:
@@ -52,14 +52,16 @@ def test_both_cache_paths_give_the_same_history(make_stage: Callable[..., Stage]
     for cold in (False, True):
         stage = make_stage(cold=cold)
         stage.orchestrators(collector)
-        id = stage.start(collector, 3)
+        instance = stage.start(collector, 3)
         stage.drain()
-        for act in (stage.suspend, lambda id: stage.raise_event(id, "E", 1), lambda id: stage.raise_event(id, "e", 2)):
-            act(id)
+        stage.suspend(instance)
+        for name, value in (("E", 1), ("e", 2)):
             stage.drain()
-        stage.resume(id)
-        stage.run_to_end(id)
-        kinds.append(stage.kinds(id))
+            stage.raise_event(instance, name, value)
+        stage.drain()
+        stage.resume(instance)
+        stage.run_to_end(instance)
+        kinds.append(stage.kinds(instance))
     assert kinds[0] == kinds[1]
 
 
@@ -69,59 +71,59 @@ def test_a_timer_that_fires_meanwhile_waits_for_the_resumption(any_stage: Stage)
         return ctx.current_utc_datetime.isoformat()
 
     any_stage.orchestrators(flow)
-    id = any_stage.start(flow)
+    instance = any_stage.start(flow)
     any_stage.drain()
-    any_stage.suspend(id)
+    any_stage.suspend(instance)
     any_stage.advance(timedelta(days=2))
-    assert any_stage.kinds(id)[-1] == "TimerFired"
-    any_stage.resume(id)
+    assert any_stage.kinds(instance)[-1] == "TimerFired"
+    any_stage.resume(instance)
     any_stage.advance(timedelta(days=1))
-    assert output_of(any_stage.state(id)) == "2023-11-17T22:13:20+00:00"
+    assert output_of(any_stage.state(instance)) == "2023-11-17T22:13:20+00:00"
 
 
 def test_suspended_before_its_start(any_stage: Stage) -> None:
-    id = any_stage.start(child, "hello", start_at=timedelta(hours=1))
-    any_stage.suspend(id)
+    instance = any_stage.start(child, "hello", start_at=timedelta(hours=1))
+    any_stage.suspend(instance)
     any_stage.drain()
-    assert any_stage.status(id) is SUSPENDED
+    assert any_stage.status(instance) is SUSPENDED
     any_stage.advance(timedelta(hours=2))
-    assert any_stage.status(id) is SUSPENDED
+    assert any_stage.status(instance) is SUSPENDED
     assert any_stage.runner.started == []
-    any_stage.resume(id)
-    assert output_of(any_stage.run_to_end(id)) == "hello"
+    any_stage.resume(instance)
+    assert output_of(any_stage.run_to_end(instance)) == "hello"
 
 
 def test_suspended_and_resumed_before_its_start(any_stage: Stage) -> None:
-    id = any_stage.start(child, "hello", start_at=timedelta(hours=1))
-    any_stage.suspend(id)
+    instance = any_stage.start(child, "hello", start_at=timedelta(hours=1))
+    any_stage.suspend(instance)
     any_stage.drain()
-    any_stage.resume(id)
+    any_stage.resume(instance)
     any_stage.drain()
-    assert any_stage.status(id) is PENDING
-    assert output_of(any_stage.run_to_end(id)) == "hello"
+    assert any_stage.status(instance) is PENDING
+    assert output_of(any_stage.run_to_end(instance)) == "hello"
 
 
 def test_suspended_with_the_start_in_one_turn(any_stage: Stage) -> None:
-    id = any_stage.start(child, "hello")
-    any_stage.suspend(id)
+    instance = any_stage.start(child, "hello")
+    any_stage.suspend(instance)
     any_stage.drain()
     # The start came first, so the first step was taken.
-    assert (any_stage.status(id), any_stage.runner.started) == (SUSPENDED, ["echo"])
-    any_stage.resume(id)
-    assert output_of(any_stage.run_to_end(id)) == "hello"
+    assert (any_stage.status(instance), any_stage.runner.started) == (SUSPENDED, ["echo"])
+    any_stage.resume(instance)
+    assert output_of(any_stage.run_to_end(instance)) == "hello"
 
 
 def test_suspended_across_a_crash(stage: Stage) -> None:
-    id = stage.start(waiter)
+    instance = stage.start(waiter)
     stage.drain()
-    stage.suspend(id)
-    stage.drain()
-    stage.crash()
-    stage.raise_event(id, "go", 1)
+    stage.suspend(instance)
     stage.drain()
     stage.crash()
-    stage.resume(id)
-    assert output_of(stage.run_to_end(id)) == 1
+    stage.raise_event(instance, "go", 1)
+    stage.drain()
+    stage.crash()
+    stage.resume(instance)
+    assert output_of(stage.run_to_end(instance)) == 1
 
 
 def test_a_child_goes_on_while_its_parent_is_suspended(any_stage: Stage) -> None:
@@ -129,57 +131,57 @@ def test_a_child_goes_on_while_its_parent_is_suspended(any_stage: Stage) -> None
         return (yield ctx.call_sub_orchestrator("child", input=1, instance_id="kid"))
 
     any_stage.orchestrators(parent)
-    id = any_stage.start(parent)
+    instance = any_stage.start(parent)
     any_stage.round()
-    any_stage.suspend(id)
+    any_stage.suspend(instance)
     any_stage.drain()
     assert any_stage.status("kid") is OrchestrationStatus.COMPLETED
-    assert any_stage.status(id) is SUSPENDED
-    any_stage.resume(id)
-    assert output_of(any_stage.run_to_end(id)) == 1
+    assert any_stage.status(instance) is SUSPENDED
+    any_stage.resume(instance)
+    assert output_of(any_stage.run_to_end(instance)) == 1
 
 
 # Termination.
 
 
 def test_terminated_while_it_runs(any_stage: Stage) -> None:
-    id = any_stage.start(waiter)
+    instance = any_stage.start(waiter)
     any_stage.drain()
-    any_stage.terminate(id, {"because": "enough"})
-    state = any_stage.run_to_end(id)
+    any_stage.terminate(instance, {"because": "enough"})
+    state = any_stage.run_to_end(instance)
     assert (state.status, state.output) == (TERMINATED, b'{"because":"enough"}')
-    assert any_stage.kinds(id)[-2:] == ["ExecutionTerminated", "ExecutionCompleted"]
+    assert any_stage.kinds(instance)[-2:] == ["ExecutionTerminated", "ExecutionCompleted"]
 
 
 def test_terminated_while_suspended(any_stage: Stage) -> None:
-    id = any_stage.start(waiter)
+    instance = any_stage.start(waiter)
     any_stage.drain()
-    any_stage.suspend(id)
-    any_stage.raise_event(id, "go", 1)
+    any_stage.suspend(instance)
+    any_stage.raise_event(instance, "go", 1)
     any_stage.drain()
-    any_stage.terminate(id)
-    assert any_stage.run_to_end(id).status is TERMINATED
+    any_stage.terminate(instance)
+    assert any_stage.run_to_end(instance).status is TERMINATED
 
 
 @pytest.mark.parametrize("start_at", [None, timedelta(days=1)])
 def test_terminated_before_it_ran(stage: Stage, start_at: timedelta | None) -> None:
-    id = stage.start(child, 1, start_at=start_at)
-    stage.terminate(id)
+    instance = stage.start(child, 1, start_at=start_at)
+    stage.terminate(instance)
     stage.drain()
-    assert stage.status(id) is TERMINATED
+    assert stage.status(instance) is TERMINATED
     assert stage.runner.started == []
     assert not stage.advance_to_next()
 
 
 def test_what_was_running_is_dropped(stage: Stage) -> None:
-    id = stage.start(child, 1)
+    instance = stage.start(child, 1)
     stage.runner.holds = True
     stage.drain()
-    stage.terminate(id)
+    stage.terminate(instance)
     stage.drain()
     stage.runner.release()
     stage.drain()
-    assert stage.kinds(id)[-1] == "ExecutionCompleted"
+    assert stage.kinds(instance)[-1] == "ExecutionCompleted"
     assert stage.hub.stats().activities.leased == 0
 
 
@@ -192,9 +194,9 @@ def family(ctx: Ctx, depth: int) -> Flow:
 @pytest.mark.parametrize("recursive", [True, False])
 def test_children_go_with_their_parent_or_stay(any_stage: Stage, recursive: bool) -> None:
     any_stage.orchestrators(family)
-    id = any_stage.start(family, 2, id="f")
+    instance = any_stage.start(family, 2, instance="f")
     any_stage.drain()
-    any_stage.terminate(id, recursive=recursive)
+    any_stage.terminate(instance, recursive=recursive)
     any_stage.drain()
     statuses = [any_stage.status(name) for name in ("f", "f.1", "f.1.0")]
     assert statuses == [TERMINATED, *[TERMINATED if recursive else RUNNING] * 2]
@@ -208,18 +210,18 @@ def test_a_terminated_child_fails_its_parents_task(any_stage: Stage) -> None:
             return str(error)
 
     any_stage.orchestrators(parent)
-    id = any_stage.start(parent)
+    instance = any_stage.start(parent)
     any_stage.drain()
     any_stage.terminate("kid")
-    assert "instance 'kid' was terminated" in output_of(any_stage.run_to_end(id))
+    assert "instance 'kid' was terminated" in output_of(any_stage.run_to_end(instance))
 
 
 def test_a_termination_ends_what_comes_before_it_in_the_same_turn(any_stage: Stage) -> None:
     """No code runs in that turn, so that nothing new is started only to be thrown away."""
-    id = any_stage.start(child, 1)
-    any_stage.terminate(id)
+    instance = any_stage.start(child, 1)
+    any_stage.terminate(instance)
     any_stage.drain()
-    assert any_stage.kinds(id) == [
+    assert any_stage.kinds(instance) == [
         "OrchestratorStarted",
         "ExecutionStarted",
         "ExecutionTerminated",

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.providers.driver import (
     COMPLETED,
+    ENDED,
     FAILED,
     LEASE_MS,
     RUNNING,
@@ -28,6 +29,7 @@ from perdure.spi import (
     InvalidRequest,
     NewActivity,
     NextExecution,
+    OrchestrationStatus,
     Outcome,
     Provider,
     Release,
@@ -267,6 +269,84 @@ def test_settled_activities_go_with_the_commit(driver: Driver) -> None:
     assert driver.complete(work["t1"], message("late")) is Outcome.LOST
     assert driver.complete(stolen, message("r2")) is driver.complete(work["t3"], message("r3")) is Outcome.OK
     assert ids_of(driver.claim_one().messages) == ["r2", "r3"]
+
+
+def test_an_id_may_be_scheduled_by_the_commit_that_settles_it(driver: Driver) -> None:
+    driver.started(activities=[activity("t", payload=b"1"), activity("u", payload=b"1")])
+    work = driver.claim_work()
+    driver.release(work[1].lease)
+    driver.send()
+    anew = [activity("t", payload=b"2"), activity("u", payload=b"2")]
+    driver.turn(settled=[item.lease for item in work], activities=anew)
+    # The lease on the second was not current: it is not settled, and the same activity as before.
+    assert sorted((item.id, item.payload, item.attempt) for item in driver.claim_work()) == [
+        ("t", b"2", 1),
+        ("u", b"1", 2),
+    ]
+    assert driver.complete(work[0]) is Outcome.LOST
+
+
+def test_cancels_come_after_settling_and_scheduling(driver: Driver) -> None:
+    driver.started(activities=[activity("t"), activity("u"), activity("old")])
+    work = [item for item in driver.claim_work() if item.id != "old"]
+    driver.send()
+    driver.turn(
+        settled=[item.lease for item in work],
+        activities=[activity("t", payload=b"2"), activity("u", payload=b"2"), activity("old")],
+        cancel_all=True,
+        cancel_activities=["u"],
+    )
+    assert [(item.id, item.payload) for item in driver.claim_work()] == [("t", b"2")]
+
+
+def test_a_commit_settles_what_the_one_before_it_scheduled_again(driver: Driver) -> None:
+    driver.started(activities=[activity("t")])
+    work = driver.claim_one_work()
+    driver.send()
+    item = driver.claim_one()
+    commits = [
+        turn_commit(item, activities=[activity("t")], keep_ms=LEASE_MS),
+        turn_commit(item, consumed=[], settled=[work.lease]),
+    ]
+    assert driver.hub.commit_turns(commits) == [Outcome.OK, Outcome.OK]
+    driver.wait(LEASE_MS)
+    assert driver.claim_work() == []
+
+
+def test_a_child_gets_the_messages_of_the_commit_that_starts_it(driver: Driver) -> None:
+    driver.ended("old")
+    driver.started(
+        starts=[new_instance("new", generation="g"), new_instance("old", generation="g", replace_if=ENDED)],
+        messages=[message("m", "new", generation="g"), message("m", "old"), message("n", "old", control=True)],
+    )
+    found = {item.instance: ids_of(item.messages) for item in driver.claim()}
+    assert found == {"new": ["@start", "m"], "old": ["@start", "m", "n"]}
+
+
+def test_what_a_taken_id_sends_comes_before_the_messages_and_can_be_cancelled(driver: Driver) -> None:
+    driver.ended("taken")
+    driver.started(
+        messages=[message("m")],
+        starts=[new_instance("taken", on_conflict=message(name)) for name in ("told", "gone")],
+        cancel_messages=["gone"],
+    )
+    assert ids_of(driver.claim_one().messages) == ["told", "m"]
+
+
+def test_an_instance_does_not_replace_itself(driver: Driver) -> None:
+    everything_replaced = frozenset(OrchestrationStatus)
+    start = new_instance("a", replace_if=everything_replaced, on_conflict=message("told"))
+    driver.started("a", starts=[start])
+    assert driver.get().generation != start.generation
+    assert ids_of(driver.claim_one().messages) == ["told"]
+
+
+def test_completed_at_is_updated_at_even_where_the_clock_went_back(driver: Driver) -> None:
+    driver.create()
+    item = driver.claim_one()
+    driver.wait(-1000)
+    assert driver.commit(item, status=COMPLETED) is Outcome.OK
+    assert driver.get().completed_at == driver.get().updated_at == driver.clock.now() + 1000
 
 
 def test_a_commit_that_fails_settles_nothing(driver: Driver) -> None:

@@ -53,6 +53,12 @@ def test_batches_of_the_limit_work_and_one_more_is_refused(provider: Provider, d
     assert driver.hub.commit_turns(commits) == [Outcome.OK] * most
 
 
+def test_lists_inside_a_commit_may_be_longer(provider: Provider, driver: Driver) -> None:
+    count = provider.limits.max_batch + 1
+    driver.started(messages=[message(f"m{number}") for number in range(count)])
+    assert len(driver.claim_one(max_messages=count).messages) == count
+
+
 def test_empty_batches_answer_with_nothing(driver: Driver) -> None:
     hub = driver.hub
     answers: list[Sequence[object]] = [

@@ -136,6 +136,16 @@ def test_use_after_close_is_refused(provider: Provider, driver: Driver, call: Ca
         call(driver)
 
 
+def test_use_before_open_is_refused(scheme: str, url: str) -> None:
+    provider = provider_class(scheme)(url)
+    for call in (provider.list_hubs, lambda: provider.create_hub("x"), lambda: provider.hub("x").now()):
+        with pytest.raises(Closed):
+            call()
+    provider.close()
+    with pytest.raises(Closed):
+        provider.open()
+
+
 def test_a_closed_provider_stays_closed(provider: Provider) -> None:
     provider.open()
     provider.close()

@@ -53,8 +53,9 @@ def test_the_same_generation_again_is_a_retry_whatever_became_of_it(driver: Driv
 
 def test_the_first_of_an_id_wins_within_a_batch(driver: Driver) -> None:
     pending = frozenset({OrchestrationStatus.PENDING})
-    batch = [new_instance("a", name="one"), new_instance("a", name="two"), new_instance("a", replace_if=pending)]
-    assert driver.hub.create_instances(batch) == [Outcome.OK, Outcome.EXISTS, Outcome.EXISTS]
+    one = new_instance("a", name="one")
+    batch = [one, new_instance("a", name="two"), new_instance("a", replace_if=pending), one]
+    assert driver.hub.create_instances(batch) == [Outcome.OK, Outcome.EXISTS, Outcome.EXISTS, Outcome.ALREADY]
     assert driver.get().name == "one"
 
 
@@ -66,6 +67,7 @@ def test_a_replaced_instance_leaves_nothing_behind(driver: Driver) -> None:
     info = driver.get()
     assert (info.generation, info.status, info.next_seq, info.custom_status) == ("g2", "PENDING", 0, None)
     assert info.rev > old.rev
+    assert (old.status_rev > 0, info.status_rev) == (True, 0)
     assert driver.history() == []
     item = driver.claim_one()
     assert (item.memo, item.custom_status, [delivery.payload for delivery in item.messages]) == (None, None, [b"new"])

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.providers.driver import LEASE_MS, Driver, activity, ids_of, message
+from tests.providers.conftest import provider_class
+from tests.providers.driver import ENDED, LEASE_MS, Driver, activity, ids_of, message
 
-from perdure.spi import ActivityDone, BadId, NextExecution, Outcome, Provider
+from perdure.spi import (
+    ActivityDone,
+    BadId,
+    ManualClock,
+    NextExecution,
+    OrchestrationStatus,
+    Outcome,
+    Provider,
+    Transient,
+)
 
 
 def test_a_message_is_delivered_with_its_times(driver: Driver) -> None:
@@ -37,6 +48,31 @@ def test_outcomes_stand_in_the_order_asked(driver: Driver) -> None:
     ok, duplicate, unknown, ended = Outcome.OK, Outcome.DUPLICATE, Outcome.NOT_FOUND, Outcome.TERMINAL
     assert driver.hub.send_messages(sent) == [unknown, ok, ended, duplicate, unknown, ok, unknown]
     assert ids_of(driver.claim_one().messages) == ["m", "n"]
+
+
+def test_of_several_refusals_the_first_is_told(driver: Driver) -> None:
+    driver.started()
+    driver.send("m")
+    driver.turn(status=OrchestrationStatus.COMPLETED)
+    assert driver.send("m", generation="other") == [Outcome.NOT_FOUND]
+    assert driver.send("m") == [Outcome.TERMINAL]
+    assert driver.send("m", reopen=ENDED) == [Outcome.DUPLICATE]
+
+
+def test_a_full_inbox_refuses_clients_alone(scheme: str, url: str, clock: ManualClock) -> None:
+    given = provider_class(scheme)(url, clock=clock).limits
+    small = type("Small", (provider_class(scheme),), {"limits": replace(given, max_pending=2)})  # type: ignore[arg-type]
+    with small(url, clock=clock) as provider:
+        provider.create_hub("h")
+        driver = Driver(provider.hub("h"), clock)
+        driver.started(activities=[activity()], messages=[message("1"), message("2"), message("3")])
+        driver.complete(driver.claim_one_work(), message("4"))
+        with pytest.raises(Transient):
+            driver.send("5")
+        assert ids_of(driver.turn().messages) == ["1", "2", "3", "4"]
+        with pytest.raises(Transient):
+            driver.send("5", "6", "7")
+        assert driver.send("5", "6") == [Outcome.OK, Outcome.OK]
 
 
 def test_messages_keep_the_order_of_arrival(driver: Driver) -> None:

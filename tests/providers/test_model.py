@@ -309,9 +309,6 @@ class ProviderModel(RuleBasedStateMachine):
             kind = "plain"
         following = NextExecution(events=[b"n"], input=b"in2", version="2") if kind == "continued" else None
         settled = data.draw(st.lists(st.sampled_from(self.work[-3:]), max_size=2)) if self.work else []
-        # Whether one that is scheduled anew while it is settled stays is nobody's concern: the engine's ids differ.
-        settling = {work.model.id for work in settled}
-        scheduled = [new for new in data.draw(st.lists(self.activities(), max_size=2)) if new.id not in settling]
         fields: dict[str, Any] = {
             "commit_id": fresh("commit"),
             "execution": item.execution + data.draw(st.sampled_from(misses)),
@@ -319,7 +316,7 @@ class ProviderModel(RuleBasedStateMachine):
             "status": status,
             "events": data.draw(st.lists(payloads, max_size=3)),
             "consumed": data.draw(st.sampled_from([delivered, delivered, delivered[:1], delivered[1:], MESSAGES])),
-            "activities": scheduled,
+            "activities": data.draw(st.lists(self.activities(), max_size=2)),
             "messages": data.draw(st.lists(self.messages(), max_size=2)),
             "starts": data.draw(st.lists(self.starts(item.instance), max_size=1)),
             "cancel_activities": data.draw(st.lists(st.sampled_from(ACTIVITIES), max_size=1)),
@@ -427,6 +424,16 @@ class ProviderModel(RuleBasedStateMachine):
         self.note_commit(held, commit, model.commits)
         self.keep_turns(model.turns, other.turns)
         self.keep_work(model.activities, other.activities)
+
+    @precondition(lambda self: len(self.turns) > 1)
+    @rule(data=st.data())
+    def commit_together(self, data: st.DataObject) -> None:
+        """Several commits in one call, each of which sees those before it; two may be of one lease."""
+        chosen = data.draw(st.lists(st.sampled_from(self.turns[-4:]), min_size=2, max_size=3))
+        commits = [self.draw_commit(data, held) for held in chosen]
+        outcomes = self.same(lambda side, hub: hub.commit_turns([commit(side) for commit in commits]))
+        for held, commit, outcome in zip(chosen, commits, outcomes, strict=True):
+            self.note_commit(held, commit, [outcome])
 
     # Retention and time.
 

@@ -137,6 +137,25 @@ def test_a_query_cascades_too(driver: Driver) -> None:
     assert driver.purge(query=InstanceQuery(statuses=ENDED), cascade=True).deleted == 1
 
 
+def test_the_first_family_goes_whatever_the_limit(driver: Driver) -> None:
+    family(driver)
+    driver.ended("second")
+    result = driver.purge("root", "second", cascade=True, limit=1)
+    assert (result.deleted, result.complete, list(result.outcomes)) == (3, False, [Outcome.OK])
+    family(driver)
+    result = driver.purge(query=InstanceQuery(id_prefix="root"), cascade=True, limit=2)
+    assert (result.deleted, driver.find()) == (3, ["other", "second"])
+
+
+def test_a_query_passes_over_families_with_a_member_that_runs(driver: Driver) -> None:
+    family(driver)
+    driver.create("late", parent="grandchild")
+    result = driver.purge(query=InstanceQuery(), cascade=True)
+    assert (result.deleted, result.complete) == (1, True)
+    assert sorted(driver.find()) == ["child", "grandchild", "late", "root"]
+    assert driver.purge(query=InstanceQuery(), cascade=True, force=True).deleted == 4
+
+
 def test_an_id_twice_is_purged_once(driver: Driver) -> None:
     driver.ended("a")
     assert list(driver.purge("a", "a").outcomes) == [Outcome.OK, Outcome.NOT_FOUND]

@@ -81,6 +81,7 @@ def populated(driver: Driver) -> int:
         ({"versions": []}, []),
         ({"parent": "running"}, ["child"]),
         ({"parent": "nobody"}, []),
+        ({"tags": {}}, ["done", "failed", "running", "child", "grandchild"]),
         ({"tags": {"k": "v"}}, ["child"]),
         ({"tags": {"ü": "", "k": "v"}}, ["child"]),
         ({"tags": {"ü": "", "k": "w"}}, []),

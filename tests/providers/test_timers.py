@@ -43,7 +43,15 @@ def test_timers_come_in_the_order_of_their_dues_then_of_arrival(driver: Driver) 
 
 def test_a_timer_in_the_past_is_delivered_at_once(driver: Driver) -> None:
     driver.started(messages=[message("past", due=driver.clock.now() - 1000)])
-    assert ids_of(driver.claim_one().messages) == ["past"]
+    driver.send("now")
+    driver.send("older", due=5)
+    assert [(delivery.id, delivery.due) for delivery in driver.claim_one().messages] == [
+        ("older", 5),
+        ("past", driver.clock.now() - 1000),
+        ("now", driver.clock.now()),
+    ]
+    with pytest.raises(InvalidRequest):
+        driver.send("negative", due=-1)
 
 
 def test_a_cancelled_timer_never_fires(driver: Driver) -> None:

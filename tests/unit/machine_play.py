@@ -27,7 +27,7 @@ def machine_for(function: Callable[..., Any]) -> Machine:
 
 
 def started(value: Any = None, **fields: Any) -> h.ExecutionStarted:
-    defaults = {
+    defaults: dict[str, Any] = {
         "timestamp": START,
         "name": "flow",
         "instance_id": "i",

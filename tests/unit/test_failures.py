@@ -141,9 +141,7 @@ def test_a_stack_that_cannot_be_formatted_is_left_out(monkeypatch: pytest.Monkey
         raise SystemExit
 
     monkeypatch.setattr("traceback.format_exception", fail)
-    assert describe(ValueError("x")) == FailureDetails(
-        error_type="ValueError", base_types=("Exception",), message="x"
-    )
+    assert describe(ValueError("x")) == FailureDetails(error_type="ValueError", base_types=("Exception",), message="x")
 
 
 def test_text_is_made_fit_for_stores_and_terminals() -> None:

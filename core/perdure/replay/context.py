@@ -28,6 +28,9 @@ __all__ = ["OrchestrationContext"]
 I = TypeVar("I")  # noqa: E741 - an input
 O = TypeVar("O")  # noqa: E741 - an output
 
+# A loop with a bare `except:` swallows any error for ever. Let through in the end, it comes to its next wait, and there
+# Python ends it. What it decides on the way goes to a machine that nobody listens to any more.
+_MAX_REFUSALS = 100
 _MILLISECOND = timedelta(milliseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -40,7 +43,8 @@ class OrchestrationContext:
     """
 
     def __init__(self, machine: Machine) -> None:
-        self._live: Machine | None = machine
+        self._played_by = machine
+        self._refusals_left: int | None = None
         self._started: ExecutionStarted | None = None
         self._uuids = 0
         self._random: random.Random | None = None
@@ -51,13 +55,14 @@ class OrchestrationContext:
 
     def seal(self) -> None:
         """Make every further use raise `Evicted` (for the replay machine)."""
-        self._live = None
+        self._refusals_left = _MAX_REFUSALS
 
     @property
     def _machine(self) -> Machine:
-        if self._live is None:
+        if self._refusals_left:
+            self._refusals_left -= 1
             raise Evicted
-        return self._live
+        return self._played_by
 
     @property
     def _start(self) -> ExecutionStarted:

@@ -115,10 +115,15 @@ class Machine:
         self._custom_status = UNSET
         return TurnResult(decisions=decisions, custom_status=custom_status, used=used)
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the orchestrator stands at a wait, with a frame to be dropped."""
+        return self._program is not None and not self._finished
+
     def close(self) -> None:
         """Drop the orchestrator's frame. Its `finally` blocks run, but can decide nothing any more."""
         self._context.seal()
-        if self._program is not None and not self._finished:
+        if self.is_waiting:
             # User code on its way out: whatever it raises decides nothing.
             with contextlib.suppress(BaseException):
                 self._program.close()
@@ -340,7 +345,7 @@ class Machine:
             return
         try:
             stored = self.dump(result)
-        except Exception as error:  # What can't be stored fails the orchestration, whatever the converter raises.
+        except BaseException as error:  # What can't be stored fails the orchestration, whatever the converter raises.
             self._fail(error)
         else:
             self._end(CompleteOrchestration(status=OrchestrationStatus.COMPLETED, result=stored))

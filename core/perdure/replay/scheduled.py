@@ -96,7 +96,7 @@ class CallTask(ScheduledTask[T]):
     def succeeded(self, payload: bytes | None) -> None:
         try:
             result = self._machine.load(payload, self._return_type)
-        except Exception as error:  # A converter is user code: what it raises belongs to the awaiting orchestrator.
+        except BaseException as error:  # A converter is user code: what it raises belongs to the awaiting orchestrator.
             self.fail(error)
         else:
             self.complete(result)
@@ -108,7 +108,7 @@ class CallTask(ScheduledTask[T]):
                 delay = self._policy.delay_ms(
                     attempt=self._attempt, failure=failure, elapsed_ms=self._machine.now - self._first_at
                 )
-            except Exception as error:  # The predicate is the orchestrator's own code.
+            except BaseException as error:  # The predicate is the orchestrator's own code.
                 self.fail(error)
                 return
         if delay is None:

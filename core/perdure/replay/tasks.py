@@ -122,7 +122,7 @@ class EventTask(Task[T_co]):
         """Take an event's payload, as it is stored (for the replay machine)."""
         try:
             result = self._machine.load(payload, self.return_type)
-        except Exception as error:  # A converter is user code: what it raises belongs to the awaiting orchestrator.
+        except BaseException as error:  # A converter is user code: what it raises belongs to the awaiting orchestrator.
             self.fail(error)
         else:
             self.complete(result)
@@ -184,7 +184,8 @@ class WhenAllTask(_CompositeTask[list[T]]):
     __slots__ = ("_first_error", "_missing")
 
     def __init__(self, children: Sequence[Task[T]]) -> None:
-        self._missing = len(dict.fromkeys(children))
+        # By identity, for which a child need not be a task: that is checked next.
+        self._missing = len({id(child) for child in children})
         self._first_error: BaseException | None = None
         super().__init__(children)
         if not children:

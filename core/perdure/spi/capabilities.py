@@ -56,11 +56,12 @@ class Limits:
     """Bytes of one payload (event, message, input, output, failure, custom status, memo): at least
     `MIN_PAYLOAD_BYTES`."""
     max_batch: int = 1000
-    """Items of one list in a call. A claim for more is capped; any other longer list is an `InvalidRequest`."""
+    """Items of one list in a call, not of those inside a commit. A claim for more is capped; any other longer list
+    is an `InvalidRequest`."""
     max_commit_bytes: int = 64 * 1024 * 1024
     """Bytes of all payloads in one `TurnCommit`."""
     max_pending: int = 1_000_000
-    """Pending messages of one instance; a send over it raises `Transient`."""
+    """Pending messages of one instance; `send_messages` over it raises `Transient`. It binds nothing else."""
     max_id_bytes: int = MIN_ID_BYTES
     """UTF-8 bytes of any id or name: at least `MIN_ID_BYTES`."""
     dedupe_ms: int = 600_000

@@ -122,6 +122,7 @@ class Provider(ABC):
     def open(self) -> None:
         """Connect, and create the schema if there is none. Idempotent.
 
+        Before it, every call but `schema_status`, `migrate` and `close` raises `Closed`.
         `name`, `version`, `capabilities` and `limits` are final from here on. An old schema is never
         altered unless the URL says `op_migrate=auto`.
 
@@ -153,7 +154,7 @@ class Provider(ABC):
 
     @abstractmethod
     def hub(self, name: str) -> Hub:
-        """Return a handle on a hub. No I/O: whether the hub exists shows at the handle's first call."""
+        """Return a handle on an open provider's hub. No I/O: whether it exists shows at the handle's first call."""
 
     @abstractmethod
     def list_hubs(self) -> list[str]:
@@ -198,19 +199,23 @@ class Hub(ABC):
         Provider must:
 
         * return an instance only if no unexpired lease is on it (`expires_at <= now` is expired), no release
-          delay hides it, it is not terminal, its name is in `names`, and a message of it is due; a pending
+          delay hides it, it is not terminal, its name is in `names`, and a message of it is due; a due
           `control` message makes it claimable whatever the start's due, the names, or a release delay;
         * install a fresh random token and a larger fence, and store `attempt + 1`, with the claim;
         * prefer what has been claimable longest;
         * deliver the start first, then by (stored due, arrival), at most `max_messages`, as a prefix; nothing
-          before its due, and before the start is due nothing but control messages; what was not consumed
-          comes again at the next claim;
+          before its due; what was not consumed comes again at the next claim;
+        * deliver control messages alone where the name is not in `names` or the start is not due, so that no cut
+          leaves them out; in front of them, uncounted, the start if it is due, for it tells what the instance is; a
+          release delay that they override holds nothing back;
         * return a kept instance only by the claim that names its lease in `held`, and then, if it has
-          deliverable messages, with the same token, fence and attempt, the lease lengthened to `lease_ms`
-          (never shortened); a lease in `held` that is no longer current is passed over;
-        * answer `more` and `next_due` for what this very request could claim. `next_due` is the earliest of
-          due times, ends of release delays, and expiries of leases under which work waits: maybe early, never
-          late, None only if nothing is in sight. Rows skipped because somebody locks them count as now + 10 ms.
+          deliverable messages, with the same token and fence, the stored attempt or 1 if that is 0, the lease
+          lengthened to `lease_ms` (never shortened); `names` filters these too, control messages excepted; a
+          lease in `held` that is no longer current is passed over;
+        * answer `more` and `next_due` for what this very request could claim. `next_due` is now where `more` is
+          True, else the earliest of due times, ends of release delays, and expiries of leases under which work
+          waits: maybe early, never late, None only if nothing is in sight. Rows skipped because somebody locks
+          them count as now + 10 ms.
 
         `max_items` over `Limits.max_batch` is capped; 0 claims nothing.
 
@@ -226,17 +231,25 @@ class Hub(ABC):
         not the current one; `CONFLICT`: `execution` or `expected_next_seq` is not the stored one, and the
         lease stays. Nothing but `OK` has an effect. An expired lease that nobody took is still good.
 
-        Provider must, in one step: append (or with `rewrite` replace) the events; delete the consumed messages,
-        remembering client ids for `Limits.dedupe_ms`; insert activities (a known id is the same activity), then
-        apply `cancel_activities`, and `cancel_all` to those from before; insert messages (exactly once, behind
-        what is pending; dropped where the target is unknown, finished, or of another generation), then apply
-        `cancel_messages`; create `starts` as `create_instances` does, and where one answers `EXISTS` send its
-        `on_conflict`; delete `settled` activities whose leases are current; set status, failure and the
-        three-valued fields; count `rev` up, and `status_rev` with it if the custom status was set or
-        cleared; set the attempt to 0; release the lease, or keep it `keep_ms` longer. A terminal status sets
-        `completed_at` and discards the instance's messages, timers and activities, those of this commit
-        included. `continued` makes execution + 1 current with its events, input and version; pending
-        messages stay; the old execution's history may go.
+        Provider must, in one step:
+
+        * append (or with `rewrite` replace) the events;
+        * delete the consumed messages, of those that the lease's last claim delivered, remembering client ids for
+          `Limits.dedupe_ms`;
+        * in this order: delete `settled` activities whose leases are current; insert `activities` (a known id is
+          the same activity; one that was just settled is new); apply `cancel_activities`, and `cancel_all` to
+          those from before;
+        * in this order: create `starts` as one batch of `create_instances`, but one that names the committing
+          instance never replaces it (`EXISTS`), and send the `on_conflict` of each that answers `EXISTS`; insert
+          `messages` (exactly once, behind what is pending, a new child's start among it; dropped where the target
+          is unknown, finished, or of another generation); apply `cancel_messages`;
+        * set status, failure and the three-valued fields; count `rev` up, and `status_rev` with it if the custom
+          status was set or cleared; set the attempt to 0; release the lease, or have it end at now + `keep_ms`.
+
+        A terminal status sets `completed_at` to this commit's `updated_at`, releases the lease even with `keep_ms`,
+        and discards the instance's messages, timers and activities, those of this commit included. `continued`
+        makes execution + 1 current with its events, input and version; pending messages stay; the old
+        execution's history may go.
 
         A commit of the same batch sees the commits before it.
 
@@ -267,7 +280,7 @@ class Hub(ABC):
 
     @abstractmethod
     def renew(self, leases: Sequence[Lease], for_ms: int) -> list[tuple[Outcome, Lease | None]]:
-        """Lengthen leases to now + `for_ms`, expired ones that nobody took among them.
+        """Lengthen leases to now + `for_ms`, expired ones that nobody took among them; never shorten one.
 
         Returns, by item: `(OK, lease)` with the new expiry; `(LOST, None)`: the token is not the current one;
         `(CANCELLED, None)`: the activity was cancelled or went with its instance. An activity that is gone
@@ -289,29 +302,31 @@ class Hub(ABC):
 
         Returns, by item: `OK`; `ALREADY`: the same id and generation exist, whatever their status; `EXISTS`:
         the id is taken; `REPLACED`: it was taken by an instance whose status is in `replace_if`; everything
-        of that one is gone and its leases are dead. Within a batch the first of an id wins. `on_conflict`
-        is ignored here.
+        of that one is gone and its leases are dead, only `rev` goes on counting. Within a batch the first of an id
+        wins: again it is `EXISTS` whatever its `replace_if`, or `ALREADY` for the same generation. `on_conflict` is
+        ignored here.
 
         Raises:
             BadId: an id or a name is malformed.
             TooLarge: a payload is over `max_payload`.
-            InvalidRequest: too many tags, or a due time too far ahead.
+            InvalidRequest: too many tags, or a due time that is negative or too far ahead.
         """
 
     @abstractmethod
     def send_messages(self, messages: Sequence[Message]) -> list[Outcome]:
         """Put messages into inboxes, in order.
 
-        Returns, by item: `OK`; `DUPLICATE`: the instance has one of that id pending, or consumed one within
-        `Limits.dedupe_ms`; `NOT_FOUND`: no such instance, or of another generation; `TERMINAL`: the instance
-        has ended, and its status is not in `reopen`.
+        Returns, by item: `OK`, or the first of these that is true: `NOT_FOUND`: no such instance, or of another
+        generation; `TERMINAL`: the instance has ended, and its status is not in `reopen`; `DUPLICATE`: the
+        instance has one of that id pending, or consumed one within `Limits.dedupe_ms`.
 
         A message sent with `due=0` is stored with max(now, the latest such value of the instance), so that a
         clock that jumps back reorders nothing. A message that arrives under a lease makes the instance
         claimable right after it.
 
         Raises:
-            BadId, TooLarge, InvalidRequest: as `create_instances`.
+            BadId, TooLarge, InvalidRequest: as `create_instances`; the id `START_MESSAGE_ID` is a `BadId`.
+            Transient: an inbox would hold more than `Limits.max_pending`; nothing was sent.
         """
 
     # Reads.
@@ -353,8 +368,9 @@ class Hub(ABC):
         """Delete instances with all that is theirs: history, inbox, activities, leases, remembered ids.
 
         By id the outcomes are `OK`, `NOT_FOUND`, or `CONFLICT`: it, or with `cascade` one of its descendants,
-        has not ended and `force` is not set; then nothing of it is deleted. Each instance (with `cascade`:
-        each with its descendants) goes in one step.
+        has not ended and `force` is not set; then nothing of it is deleted. A query without `force` passes over
+        those. Each instance (with `cascade`: each with its descendants) goes in one step; the first of a call
+        goes whole even where that is more than `limit`, or it never would.
 
         Raises:
             InvalidRequest: not exactly one of `ids` and `query`.

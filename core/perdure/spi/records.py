@@ -137,15 +137,17 @@ class Message:
     """Something to be put into an instance's inbox."""
 
     id: str
-    """Unique within an instance: a second one with a pending or remembered id is dropped."""
+    """Unique within an instance: a second one with a pending or remembered id is dropped. Never `START_MESSAGE_ID`."""
     instance: str
     payload: bytes
     generation: str | None = None
     """The incarnation it is meant for; None for whichever is current."""
     due: Millis = 0
-    """0: now, in order of arrival. Later: a durable timer."""
+    """0: now, in order of arrival. Later: a durable timer. A time that is past is stored as given."""
     control: bool = False
-    """Makes the instance claimable at once: whatever its start's due, the names asked for, a release delay."""
+    """Makes the instance claimable once due: whatever its start's due, the names asked for, a release delay.
+
+    Where the name or the start would not allow the claim, it delivers control messages alone."""
     reopen: frozenset[OrchestrationStatus] = frozenset()
     """A finished target whose status is in it turns back to RUNNING in the same step."""
 
@@ -190,9 +192,10 @@ class NewInstance:
     parent: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     replace_if: frozenset[OrchestrationStatus] = frozenset()
-    """An existing instance of one of these statuses is replaced; any other gives `EXISTS`."""
+    """An existing instance of one of these statuses is replaced; any other gives `EXISTS`, and so does the one
+    that commits."""
     on_conflict: Message | None = None
-    """In a commit: sent in the same step if the id is taken."""
+    """In a commit: sent in the same step if the answer is `EXISTS`."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -204,9 +207,9 @@ class ClaimTurns:
     max_items: int
     lease_ms: int
     names: Collection[str] | None = None
-    """Orchestration names this worker registered. None: any. Empty: none."""
+    """Orchestration names this worker registered. None: any. Empty: none. Others come with control messages alone."""
     held: Sequence[Lease] = ()
-    """Leases kept by this worker (`TurnCommit.keep_ms`) on which it would go on."""
+    """Leases kept by this worker (`TurnCommit.keep_ms`) on which it would go on; `names` filters them too."""
     max_messages: int = 1000
     """Per instance; the rest is a later turn's."""
     inline_history: bool = False
@@ -229,7 +232,7 @@ class TurnItem:
     next_seq: int
     """How many events the current execution's history holds."""
     attempt: int
-    """Claims since the last successful commit, this one counted."""
+    """Claims since the last successful commit, this one counted; at least 1, also for a held lease."""
     history: Sequence[bytes] | None = None
     """With `inline_history`: all events of the execution; else None."""
     custom_status: bytes | None = None
@@ -246,7 +249,7 @@ class TurnBatch:
     more: bool
     """True only when `max_items` cut the result."""
     next_due: Millis | None
-    """When this request could next claim something: maybe early, never late; None: nothing in sight."""
+    """When this request could next claim something: now if `more`; maybe early, never late; None: nothing in sight."""
     now: Millis
 
 
@@ -274,11 +277,14 @@ class TurnCommit:
     events: Sequence[bytes] = ()
     """Appended to the current execution's history."""
     consumed: Sequence[str] = ()
-    """Ids of claimed messages that are done with. Unknown ids are ignored."""
+    """Ids of messages that are done with. Any that the lease's last claim did not deliver is ignored."""
     activities: Sequence[NewActivity] = ()
+    """Applied after `settled`."""
     messages: Sequence[Message] = ()
-    """To any instance. One to an unknown or finished instance is dropped, and the commit stands."""
+    """To any instance, those in `starts` among them. One to an unknown or finished instance is dropped, and the
+    commit stands."""
     starts: Sequence[NewInstance] = ()
+    """Applied before `messages`."""
     cancel_activities: Sequence[str] = ()
     """Ids, applied after `activities`."""
     cancel_all: bool = False
@@ -297,7 +303,8 @@ class TurnCommit:
     """`events` replace the execution's history."""
     continued: NextExecution | None = None
     keep_ms: int | None = None
-    """None releases the lease; a number keeps it that long for the next turn of the same worker."""
+    """None releases the lease, as a terminal status does; with a number it ends at now + `keep_ms`, and the next
+    turn is the same worker's."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -407,10 +414,11 @@ class InstanceInfo:
     created_at: Millis
     updated_at: Millis
     completed_at: Millis | None
+    """`updated_at` of the commit that ended it."""
     rev: int
-    """Grows with every visible change."""
+    """Grows with every visible change; an instance that replaces another goes on from its rev."""
     status_rev: int
-    """The rev of the last commit that set or cleared the custom status; 0 before the first."""
+    """The rev of the last commit that set or cleared the custom status; 0 before the first of this generation."""
     input: bytes | None
     """Of the current execution."""
     output: bytes | None
@@ -425,8 +433,8 @@ class InstanceInfo:
 class InstanceQuery:
     """A filter over instances and a page of it. Filters that are not None must all hold.
 
-    An empty collection matches nothing. Ranges include their start and exclude their end. The order
-    is (created_at, id), ids as UTF-8 bytes.
+    An empty collection matches nothing, but empty `tags` match everything. Ranges include their start and
+    exclude their end. The order is (created_at, id), ids as UTF-8 bytes.
     """
 
     statuses: Collection[OrchestrationStatus] | None = None
@@ -507,11 +515,12 @@ class PurgeRequest:
     query: InstanceQuery | None = None
     """Its page, order and fields are ignored. Without `force` only finished instances match."""
     force: bool = False
-    """Also those that run; whoever holds a lease on them gets `LOST`."""
+    """Also those that run; whoever holds a lease on them gets `LOST`. Without it a query passes over an instance
+    with, in a cascade, a descendant that runs."""
     cascade: bool = False
     """Their descendants too. Needs `purge_cascade`."""
     limit: int | None = None
-    """Instances at most, in this call."""
+    """Instances at most, in this call; but the first goes with all its descendants."""
     budget_ms: int | None = None
     """Stop after about this much time."""
 

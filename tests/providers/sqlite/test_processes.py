@@ -8,6 +8,7 @@ import queue
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -145,3 +146,23 @@ def test_a_handle_is_refused_in_a_forked_child(provider: SQLiteProvider, url: st
     assert "fork" in refusal
     assert hubs == "h"
     assert provider.list_hubs() == ["h"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+def test_locks_that_were_held_at_the_fork_stop_no_child(driver: Driver, provider: SQLiteProvider) -> None:
+    subscription = driver.hub.subscribe(lambda _: None)
+    assert subscription is not None
+    with provider._lock, provider.store().watch._lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+        if child == 0:
+            subscription.close()
+            provider.close()
+            os._exit(0)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if ended == (0, 0):
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert ended == (child, 0)

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from itertools import count
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -12,6 +17,7 @@ from tests.providers.driver import Driver
 
 from perdure.spi import Closed, Outcome, OutcomeUnknown, Transient
 from perdure_sqlite import SQLiteProvider
+from perdure_sqlite import writer as writer_module
 from perdure_sqlite.writer import Writer
 
 
@@ -176,3 +182,114 @@ def test_handles_of_one_file_share_one_writer(connect: Callable[[], SQLiteProvid
     one.close()
     other.create_hub("h")
     assert other.list_hubs() == ["h"]
+
+
+class Interrupt:
+    """Raises `KeyboardInterrupt` in one thread where Ctrl-C could: as a function starts, or one in C returns."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+        self.raised = False
+
+    def __enter__(self) -> None:
+        sys.setprofile(self._profile)
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+
+    def _profile(self, frame: FrameType, event: str, _called: object) -> None:
+        ours = frame.f_code.co_filename == writer_module.__file__ or frame.f_code.co_name == "work"
+        if self.raised or not ours or event not in ("call", "c_return"):
+            return
+        self.after -= 1
+        if self.after < 0:
+            self.raised = True
+            raise KeyboardInterrupt
+
+
+class Asking:
+    """Threads that each ask for one insertion."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._threads: list[threading.Thread] = []
+        self.answers: dict[int, object] = {}
+
+    def ask(self, number: int, work: Callable[[sqlite3.Connection], int], interrupt: Interrupt | None = None) -> None:
+        """Ask, and return once the work waits or is done."""
+
+        def is_known() -> bool:
+            return number in self.answers or any(job.work is work for job in self._writer._queue)
+
+        def run() -> None:
+            try:
+                with interrupt or nullcontext():
+                    self.answers[number] = self._writer.run(work)
+            except BaseException as error:
+                self.answers[number] = error
+
+        self._threads.append(threading.Thread(target=run, daemon=True))
+        self._threads[-1].start()
+        deadline = time.monotonic() + 10
+        while not is_known() and time.monotonic() < deadline:
+            time.sleep(0.0002)
+
+    def finish(self) -> None:
+        for thread in self._threads:
+            thread.join(10)
+            assert not thread.is_alive(), "a thread waits for one that was interrupted"
+
+
+def interrupted_leader(writer: Writer, interrupt: Interrupt) -> Asking:
+    """Interrupt the one that leads, for whom two others wait."""
+    asking = Asking(writer)
+
+    def work(db: sqlite3.Connection) -> int:
+        for number in (1, 2):
+            asking.ask(number, insert(number))
+        return insert(0)(db)
+
+    asking.ask(0, work, interrupt)
+    return asking
+
+
+def interrupted_heir(writer: Writer, interrupt: Interrupt) -> Asking:
+    """Interrupt one that waits and is passed the lead, with two others behind it."""
+    asking = Asking(writer)
+
+    def work(db: sqlite3.Connection) -> int:
+        asking.ask(0, insert(0), interrupt)
+        for number in (1, 2):
+            asking.ask(number, insert(number))
+        return insert(3)(db)
+
+    asking.ask(3, work)
+    return asking
+
+
+@pytest.mark.parametrize("scenario", [interrupted_leader, interrupted_heir])
+def test_an_interrupt_anywhere_leaves_nobody_waiting(
+    scenario: Callable[[Writer, Interrupt], Asking],
+) -> None:
+    for after in count():
+        interrupt = Interrupt(after)
+        db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        db.execute("CREATE TABLE t (x INTEGER PRIMARY KEY)")
+        writer = Writer(db, "t.db")
+        asking = scenario(writer, interrupt)
+        asking.finish()
+        assert writer.run(insert(9)) == 9
+        kept = stored(writer)
+        for number, answer in asking.answers.items():
+            if isinstance(answer, int):
+                assert number in kept, f"lost after {after} steps"
+            elif number:
+                assert isinstance(answer, Transient | OutcomeUnknown)
+                assert number not in kept or isinstance(answer, OutcomeUnknown)
+        closing = threading.Thread(target=writer.close, daemon=True)
+        closing.start()
+        closing.join(10)
+        assert not closing.is_alive(), "the lead was lost"
+        if not interrupt.raised:
+            assert after > 10
+            return

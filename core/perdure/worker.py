@@ -150,7 +150,8 @@ class Worker:
     def stop(self, timeout: float = 10.0) -> None:
         """Stop claiming, let running activities finish for up to `timeout` seconds, and give the rest back.
 
-        What was given back is another worker's at once. Idempotent.
+        What was given back is another worker's at once. The bound doesn't cover the calls to the provider themselves,
+        two at the most behind it: SQLite waits up to 10 s for a lock that another process holds. Idempotent.
         """
         thread, self._thread = self._thread, None
         if thread is None:

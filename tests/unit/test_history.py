@@ -130,3 +130,18 @@ def test_a_failure_comes_back_as_it_was(failure: FailureDetails) -> None:
 def test_what_is_no_failure_is_refused_by_name(stored: bytes) -> None:
     with pytest.raises(Corrupt, match="no failure that perdure wrote"):
         h.decode_failure(stored)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        b'{"kind":"OrchestratorStarted","timestamp":"now"}',
+        b'{"kind":"TaskScheduled","timestamp":1,"event_id":[1],"name":"a"}',
+        b'{"kind":"TaskScheduled","timestamp":1,"event_id":true,"name":"a"}',
+        b'{"kind":"TaskScheduled","timestamp":1,"event_id":1,"name":5}',
+        b'{"kind":"TimerFired","timestamp":1,"timer_id":1,"fire_at":1.5}',
+    ],
+)
+def test_fields_of_another_type_are_corrupt(stored: bytes) -> None:
+    with pytest.raises(Corrupt):
+        h.decode_event(stored)

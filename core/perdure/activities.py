@@ -85,9 +85,6 @@ class ActivityRunner(Protocol):
     def cancel(self, token: str) -> None:
         """Tell the activity under that lease that nobody waits for it any more, and end it if that can be done."""
 
-    def close(self) -> None:
-        """Take no more; don't wait for what runs."""
-
 
 class ThreadRunner:
     """Runs plain functions in threads, started as needed, and coroutines on one loop in a thread of its own.
@@ -118,7 +115,10 @@ class ThreadRunner:
     def start(self, activity: Activity) -> None:
         """Run it, and put the outcome into `finished`."""
         context = ActivityContext(
-            orchestration_id=activity.instance, task_id=_task_id(activity), name=activity.name, attempt=activity.attempt
+            orchestration_id=activity.instance,
+            task_id=h.decode_event(activity.payload).event_id,
+            name=activity.name,
+            attempt=activity.attempt,
         )
         token = activity.lease.token
         self._contexts[token] = context
@@ -215,9 +215,9 @@ def run_activity(
             import asyncio  # noqa: PLC0415 - as in ThreadRunner.start
 
             result = asyncio.run(_awaited(result))
-        return _completed(activity, dump(converter, result), now())
+        return _completed(activity, context, dump(converter, result), now())
     except BaseException as error:  # SystemExit in an activity fails the activity, not the worker.
-        return _failed(activity, error, now())
+        return _failed(activity, context, error, now())
 
 
 async def run_async_activity(
@@ -230,9 +230,10 @@ async def run_async_activity(
     """Run an `async def` activity and return the message for its instance. Never raises."""
     try:
         registration, arguments = _prepare(registry, converter, activity)
-        return _completed(activity, dump(converter, await registration.function(context, *arguments)), now())
+        result = await registration.function(context, *arguments)
+        return _completed(activity, context, dump(converter, result), now())
     except BaseException as error:  # As in run_activity; CancelledError is one of them.
-        return _failed(activity, error, now())
+        return _failed(activity, context, error, now())
 
 
 def refused_result(message: Message | None, error: Exception, at: Millis) -> Message | None:
@@ -250,10 +251,6 @@ async def _awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:
     return await coroutine
 
 
-def _task_id(activity: Activity) -> int:
-    return h.decode_event(activity.payload).event_id
-
-
 def _prepare(registry: Registry, converter: DataConverter, activity: Activity) -> tuple[Registration, list[Any]]:
     event = h.decode_event(activity.payload)
     if not isinstance(event, h.TaskScheduled):
@@ -263,14 +260,14 @@ def _prepare(registry: Registry, converter: DataConverter, activity: Activity) -
     return registration, arguments
 
 
-def _completed(activity: Activity, result: bytes | None, at: Millis) -> Message:
-    return _answer(activity, h.TaskCompleted(timestamp=at, task_scheduled_id=_task_id(activity), result=result))
+def _completed(activity: Activity, context: ActivityContext, result: bytes | None, at: Millis) -> Message:
+    return _answer(activity, h.TaskCompleted(timestamp=at, task_scheduled_id=context.task_id, result=result))
 
 
-def _failed(activity: Activity, error: BaseException, at: Millis) -> Message:
+def _failed(activity: Activity, context: ActivityContext, error: BaseException, at: Millis) -> Message:
     logger.info("activity %r of instance %r failed", activity.name, activity.instance, exc_info=error)
     failure = FailureDetails.from_exception(error)
-    return _answer(activity, h.TaskFailed(timestamp=at, task_scheduled_id=_task_id(activity), failure=failure))
+    return _answer(activity, h.TaskFailed(timestamp=at, task_scheduled_id=context.task_id, failure=failure))
 
 
 def _answer(activity: Activity, event: h.Event) -> Message:

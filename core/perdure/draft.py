@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from perdure import decisions as d
 from perdure import history as h
-from perdure.errors import InstanceAlreadyExists
+from perdure.errors import InstanceAlreadyExists, OrchestrationTerminated
 from perdure.failures import FailureDetails
 from perdure.intake import Intake
 from perdure.live import Live
@@ -31,7 +31,7 @@ from perdure.spi import (
     TurnItem,
 )
 
-__all__ = ["Draft", "Turn", "start_event"]
+__all__ = ["Draft", "Turn"]
 
 logger = logging.getLogger("perdure")
 
@@ -53,7 +53,7 @@ class Turn:
     """It ends an instance whose real turn the provider refused."""
 
 
-def start_event(
+def _start_event(
     *,
     at: Millis,
     name: str,
@@ -223,7 +223,7 @@ class Draft:
             task_id=decision.id,
             seq=seq,
         )
-        start = start_event(
+        start = _start_event(
             at=self.at,
             name=decision.name,
             instance_id=child_id,
@@ -301,9 +301,7 @@ class Draft:
                 timestamp=self.at, task_scheduled_id=parent.task_id, result=decision.result
             )
         else:
-            failure = decision.failure or FailureDetails(
-                error_type="perdure.OrchestrationTerminated", message=f"instance {self._item.instance!r} was terminated"
-            )
+            failure = decision.failure or FailureDetails.from_exception(OrchestrationTerminated(self._item.instance))
             answer = h.SubOrchestrationFailed(timestamp=self.at, task_scheduled_id=parent.task_id, failure=failure)
         self._messages.append(
             Message(
@@ -320,7 +318,7 @@ class Draft:
         self._cancel_messages += [state.origin(task.seq) for task in state.open.values() if task.kind == "timer"]
         self._append(record(decision, self.at))
         version = old.version if decision.version is None else decision.version
-        started = start_event(
+        started = _start_event(
             at=self.at,
             name=old.name,
             instance_id=old.instance_id,

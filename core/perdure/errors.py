@@ -27,8 +27,9 @@
     ├── NotRegistered                 this worker has nothing of that name
     ├── NonDeterminismError           an orchestrator asked for something else than its history holds
     ├── InvalidYield                  an orchestrator waits for something that is no durable task (TypeError)
-    ├── TaskCancelledError             an orchestrator waits for a task that it cancelled
+    ├── TaskCancelledError            an orchestrator waits for a task that it cancelled
     ├── TaskFailedError               an activity or a sub-orchestration failed; `details` says how
+    ├── OrchestrationTerminated       a sub-orchestration was ended from outside; the type named in its failure
     └── OrchestrationFailedError      an orchestration whose result was asked for failed
 
     BaseException
@@ -82,6 +83,7 @@ __all__ = [
     "NotRegistered",
     "OrchestrationFailedError",
     "OrchestrationNotStarted",
+    "OrchestrationTerminated",
     "OutcomeUnknown",
     "PayloadError",
     "PayloadTooLarge",
@@ -205,8 +207,7 @@ class InstanceFinished(_Picklable, PerdureError):
     def __init__(self, instance_id: str, status: str | None = None) -> None:
         state = f" ({status})" if status else ""
         super().__init__(
-            f"orchestration instance {instance_id!r} has ended{state} and takes nothing any more; "
-            "start a new one, or restart this one"
+            f"orchestration instance {instance_id!r} has ended{state} and takes nothing any more; start a new one"
         )
         self.instance_id = instance_id
         self.status = status
@@ -308,6 +309,14 @@ class TaskFailedError(_Picklable, PerdureError):
     def __init__(self, message: str, details: FailureDetails) -> None:
         super().__init__(message)
         self.details = details
+
+
+class OrchestrationTerminated(_Picklable, PerdureError):
+    """An orchestration was ended from outside. Its parent finds it in the `details` of a `TaskFailedError`."""
+
+    def __init__(self, instance_id: str) -> None:
+        super().__init__(f"instance {instance_id!r} was terminated")
+        self.instance_id = instance_id
 
 
 class OrchestrationFailedError(_Picklable, PerdureError):

@@ -16,6 +16,7 @@ from perdure.limits import (
     MAX_FAILURE_BASES_CHARS,
     MAX_FAILURE_DEPTH,
     MAX_FAILURE_MESSAGE_CHARS,
+    MAX_FAILURE_PROPERTIES_BRACKETS,
     MAX_FAILURE_PROPERTIES_BYTES,
     MAX_FAILURE_STACK_CHARS,
     MAX_FAILURE_TYPE_CHARS,
@@ -25,7 +26,6 @@ __all__ = ["FailureDetails"]
 
 # More than MAX_FAILURE_STACK_CHARS can show; formatting a thousand frames of a RecursionError takes its time.
 _MAX_FRAMES = 100
-_MAX_PROPERTIES_BRACKETS = 50
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _CUT = " … "
 _OUR_FILES = str(Path(__file__).parent)
@@ -137,11 +137,11 @@ def _base_types(kind: type[BaseException]) -> tuple[str, ...]:
 def _bounded(names: Iterable[str]) -> tuple[str, ...]:
     kept: list[str] = []
     room = MAX_FAILURE_BASES_CHARS
-    for name in names:
+    for name in map(_visible, names):
         room -= len(name)
         if room < 0:
             break
-        kept.append(_visible(name))
+        kept.append(name)
     return tuple(kept)
 
 
@@ -191,8 +191,10 @@ def _are_storable(properties: Mapping[str, JSON]) -> bool:
         text = dumps(dict(properties))
     except PayloadError:
         return False
-    # Few brackets are little nesting, of which the event around the failure needs some itself.
-    return len(text) <= MAX_FAILURE_PROPERTIES_BYTES and text.count(b"[") + text.count(b"{") <= _MAX_PROPERTIES_BRACKETS
+    return (
+        len(text) <= MAX_FAILURE_PROPERTIES_BYTES
+        and text.count(b"[") + text.count(b"{") <= MAX_FAILURE_PROPERTIES_BRACKETS
+    )
 
 
 def _head(text: str, limit: int) -> str:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from perdure import history as h
+from perdure.limits import MAX_TURN_INTAKE_BYTES
 from perdure.runtime_state import RuntimeState
 from perdure.spi import Delivery
 
 __all__ = ["Intake", "take_in"]
-
-# A commit holds what a turn took in and what it decided; a provider bounds it (64 MiB by default). However much arrives
-# at once must not make an instance fail.
-_MOST_BYTES: Final = 16 * 1024 * 1024
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,7 +38,7 @@ def take_in(messages: Sequence[Delivery], state: RuntimeState) -> Intake:
     size = 0
     for message in messages:
         size += len(message.payload)
-        if size > _MOST_BYTES and intake.events:
+        if size > MAX_TURN_INTAKE_BYTES and intake.events:
             # What stays in the inbox makes the instance claimable again at once.
             break
         if not message.payload:

@@ -9,6 +9,7 @@ __all__ = [
     "MAX_FAILURE_BASES_CHARS",
     "MAX_FAILURE_DEPTH",
     "MAX_FAILURE_MESSAGE_CHARS",
+    "MAX_FAILURE_PROPERTIES_BRACKETS",
     "MAX_FAILURE_PROPERTIES_BYTES",
     "MAX_FAILURE_STACK_CHARS",
     "MAX_FAILURE_TYPE_CHARS",
@@ -20,6 +21,7 @@ __all__ = [
     "MAX_TAGS",
     "MAX_TAG_KEY_CHARS",
     "MAX_TAG_VALUE_CHARS",
+    "MAX_TURN_INTAKE_BYTES",
     "MIN_INT",
 ]
 
@@ -58,7 +60,7 @@ MAX_TAG_VALUE_CHARS: Final = 256
 
 # A failure travels inside an event, for whose envelope a provider leaves 256 KiB over a user's payload. At most
 # four bytes a character once control characters are written out, the bounds below come to
-# 4 failures * (4 * (4000 + 8000 + 512) + 8192) = 232,960 bytes, whatever the failures hold.
+# 4 failures * (4 * (4000 + 8000 + 512 + 1024) + 8192) = 249,344 bytes, whatever the failures hold.
 
 MAX_FAILURE_MESSAGE_CHARS: Final = 4000
 """Characters kept of an exception's message, from its head: some libraries put a whole response into it."""
@@ -77,3 +79,10 @@ MAX_FAILURE_DEPTH: Final = 3
 
 MAX_FAILURE_PROPERTIES_BYTES: Final = 8192
 """UTF-8 bytes of a failure's properties as JSON; larger ones are left out."""
+
+MAX_FAILURE_PROPERTIES_BRACKETS: Final = 50
+"""Brackets in them: few brackets are little nesting, of which the event around the failure needs some itself."""
+
+MAX_TURN_INTAKE_BYTES: Final = 16 * 1024 * 1024
+"""Bytes of messages that one turn takes in, but for a single larger one. A commit holds what a turn took in and what it
+decided, and a provider bounds it (64 MiB by default): however much arrives at once must not fail an instance."""

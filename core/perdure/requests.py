@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal, TypeAlias
 
 from perdure.codec import dump_payload
@@ -24,6 +24,7 @@ from perdure.identifiers import check_instance_id, check_name, check_tags, new_i
 from perdure.payloads import dump
 from perdure.registry import name_of
 from perdure.spi import Fields, InstanceQuery, Message, Millis, NewInstance, OrchestrationStatus
+from perdure.times import as_millis, span_millis
 
 __all__ = [
     "FINISHED",
@@ -54,8 +55,6 @@ MessageAt: TypeAlias = Callable[[Millis], Message]
 FINISHED: Final = frozenset(status for status in OrchestrationStatus if status.is_terminal)
 """The statuses of instances that have ended."""
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND: Final = timedelta(milliseconds=1)
 _PAGE_SIZE: Final = 100
 # Inputs and outputs may be 4 MiB each.
 _PAGE_SIZE_WITH_PAYLOADS: Final = 20
@@ -243,7 +242,7 @@ def _reason(reason: str | None) -> bytes | None:
 def _due(start_at: datetime | timedelta | None, now: Millis) -> Millis:
     if start_at is None:
         return 0
-    due = now + _ceil(start_at) if isinstance(start_at, timedelta) else _millis(start_at)
+    due = now + span_millis(start_at) if isinstance(start_at, timedelta) else _millis(start_at)
     # 0 stands for now, and so does all that is past.
     return due if due > now else 0
 
@@ -253,12 +252,7 @@ def _millis(at: Any) -> Any:
         return None
     if not isinstance(at, datetime):
         raise InvalidArgument(f"times are datetimes, not {type(at).__name__}")
-    return _ceil((at.replace(tzinfo=UTC) if at.tzinfo is None else at) - _EPOCH)
-
-
-def _ceil(span: timedelta) -> int:
-    # Upwards: a start must not come early, and a bound between two milliseconds lies before the second of them.
-    return -(-span // _MILLISECOND)
+    return as_millis(at)
 
 
 def _statuses(statuses: Collection[OrchestrationStatus] | None) -> frozenset[OrchestrationStatus] | None:

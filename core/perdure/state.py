@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Final, TypeVar, overload
 
 from perdure.codec import loads
@@ -13,13 +13,13 @@ from perdure.errors import Corrupt, OrchestrationFailedError
 from perdure.failures import FailureDetails
 from perdure.history import decode_failure
 from perdure.payloads import load
-from perdure.spi import InstanceInfo, Millis, OrchestrationStatus
+from perdure.spi import InstanceInfo, OrchestrationStatus
+from perdure.times import as_datetime
 
 __all__ = ["OrchestrationState"]
 
 T = TypeVar("T")
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _JSON: Final = JsonDataConverter()
 
 
@@ -64,9 +64,9 @@ class OrchestrationState:
             name=info.name,
             version=info.version,
             runtime_status=info.status,
-            created_at=_time(info.created_at),
-            last_updated_at=_time(info.updated_at),
-            completed_at=None if info.completed_at is None else _time(info.completed_at),
+            created_at=as_datetime(info.created_at),
+            last_updated_at=as_datetime(info.updated_at),
+            completed_at=None if info.completed_at is None else as_datetime(info.completed_at),
             serialized_input=_text(info.input),
             serialized_output=_text(info.output),
             # JSON's null is no status, whoever stored it and however.
@@ -131,10 +131,6 @@ class OrchestrationState:
     def _load(self, text: str | None, type_hint: Any) -> Any:
         payload = None if text is None else text.encode()
         return load(self._converter, payload, Any if type_hint is None else type_hint)
-
-
-def _time(at: Millis) -> datetime:
-    return _EPOCH + timedelta(milliseconds=at)
 
 
 def _text(payload: bytes | None) -> str | None:

@@ -60,7 +60,7 @@ def test_help_imports_nothing_expensive() -> None:
         ["show"],
         ["list", "--limit", "0"],
         ["list", "--status", "odd"],
-        ["run", "x.py", "--lease", "0"],
+        ["run", "x.py", "--lease-seconds", "0"],
     ],
     ids=" ".join,
 )

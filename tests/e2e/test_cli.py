@@ -144,8 +144,8 @@ def test_a_second_signal_stops_at_once(perdure: Command) -> None:
 
 
 def test_a_run_goes_on_after_its_activity_killed_the_process(perdure: Command) -> None:
-    assert perdure.run("run", FLOWS, "crash", "--id", "k", "--lease", "0.3", code=None).code == -signal.SIGKILL
-    assert perdure.run("run", FLOWS, "crash", "--id", "k", "--lease", "0.3").stdout == "2\n"
+    assert perdure.run("run", FLOWS, "crash", "--id", "k", "--lease-seconds", "0.3", code=None).code == -signal.SIGKILL
+    assert perdure.run("run", FLOWS, "crash", "--id", "k", "--lease-seconds", "0.3").stdout == "2\n"
 
 
 def test_going_on_with_other_arguments(perdure: Command) -> None:

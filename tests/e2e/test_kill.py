@@ -94,7 +94,15 @@ def test_kills_lose_nothing_and_double_nothing(perdure: Command, tmp_path: Path)
     with api.connect(f"sqlite:///{perdure.directory}/killed.db") as provider:
         hub = provider.hub("default")
         odometer = Odometer(hub, "killed")
-        disturbed = (*arguments, "--id", "killed", "--lease", str(LEASE_SECONDS), "--provider", str(provider.url))
+        disturbed = (
+            *arguments,
+            "--id",
+            "killed",
+            "--lease-seconds",
+            str(LEASE_SECONDS),
+            "--provider",
+            str(provider.url),
+        )
         for kill in range(1, KILLS + 1):
             target = round(activities * LAST_KILL_AT * kill / KILLS)
             kill_at(perdure.start(*disturbed), odometer, target)

@@ -40,6 +40,7 @@ PUBLIC = [
     "OrchestrationQuery",
     "OrchestrationState",
     "OrchestrationStatus",
+    "OrchestrationTerminated",
     "OutcomeUnknown",
     "PayloadError",
     "PayloadTooLarge",

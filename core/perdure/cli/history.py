@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, Final
 
@@ -15,11 +14,10 @@ from perdure.cli.store import open_client
 from perdure.failures import FailureDetails
 from perdure.history import Event
 from perdure.identifiers import check_instance_id
-from perdure.spi import Millis
+from perdure.times import as_datetime
 
 __all__ = ["event_document", "show_history"]
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TIMES: Final = frozenset({"timestamp", "fire_at"})
 # Known from the instance itself, or of use to machines only.
 _NOT_DETAILS: Final = frozenset({"timestamp", "event_id", "instance_id", "execution_id", "parent", "trace_context"})
@@ -34,7 +32,7 @@ def show_history(arguments: argparse.Namespace) -> int:
         print_json([event_document(seq, event) for seq, event in enumerate(events)])
         return exit_codes.OK
     rows = [
-        (str(seq), local_time(_moment(event.timestamp)), type(event).__name__, _details(event))
+        (str(seq), local_time(as_datetime(event.timestamp)), type(event).__name__, _details(event))
         for seq, event in enumerate(events)
     ]
     print_table(("SEQ", "TIME", "EVENT", "DETAILS"), rows)
@@ -69,7 +67,7 @@ def _detail(name: str, value: Any) -> str:
     if name in ("task_scheduled_id", "timer_id"):
         return f"of #{value}"
     if name in _TIMES:
-        return f"{name}={local_time(_moment(value))}"
+        return f"{name}={local_time(as_datetime(value))}"
     if isinstance(value, FailureDetails):
         return f"{value.error_type}: {value.message}"
     return f"{name}={compact_json(value) if isinstance(value, dict) else value}"
@@ -80,13 +78,9 @@ def _plain(event: Event, name: str) -> Any:
     if name == event.PAYLOAD:
         return payload_value(value)
     if name in _TIMES:
-        return utc_time(_moment(value))
+        return utc_time(as_datetime(value))
     if isinstance(value, FailureDetails):
         return value.to_json()
     if isinstance(value, Enum):
         return value.value
     return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
-
-
-def _moment(at: Millis) -> datetime:
-    return _EPOCH + timedelta(milliseconds=at)

@@ -53,7 +53,7 @@ def print_instances(states: list[OrchestrationState]) -> None:
         (state.instance_id, state.name, state.runtime_status.value, local_time(state.created_at), _say(state))
         for state in states
     ]
-    print_table(("ID", "NAME", "STATUS", "CREATED", "CUSTOM STATUS"), rows)
+    print_table(("ID", "NAME", "STATUS", "CREATED", "DETAILS"), rows)
 
 
 def _say(state: OrchestrationState) -> str:

@@ -110,7 +110,7 @@ def _add_run(commands: _Commands) -> None:
     parser.add_argument("--input", metavar="JSON", help="its input")
     parser.add_argument("--id", metavar="ID", help="of the instance; that of an unfinished one continues it")
     parser.add_argument(
-        "--lease",
+        "--lease-seconds",
         metavar="SECONDS",
         type=_lease,
         default=3.0,

@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
             instance_id = state.instance_id
             _say_what_continues(arguments, state, input_value)
         _mention_others(client, registry, instance_id)
-        worker = Worker(provider, lease_seconds=arguments.lease)
+        worker = Worker(provider, lease_seconds=arguments.lease_seconds)
         worker.add_module(module)
         try:
             state = _work(worker, client, instance_id, f"{name} {instance_id}", stop)

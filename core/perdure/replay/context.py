@@ -6,7 +6,7 @@ import logging
 import random
 import uuid
 from collections.abc import Awaitable, Callable, Generator, Mapping, MutableMapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from perdure.conversion import return_type as return_type_of
@@ -18,6 +18,7 @@ from perdure.registry import name_of
 from perdure.replay.scheduled import CallTask, TimerTask
 from perdure.replay.tasks import EventTask, Task
 from perdure.retry import RetryPolicy
+from perdure.times import as_datetime, as_millis, span_millis
 
 if TYPE_CHECKING:
     from perdure.activities import ActivityContext
@@ -31,8 +32,6 @@ O = TypeVar("O")  # noqa: E741 - an output
 # A loop with a bare `except:` swallows any error for ever. Let through in the end, it comes to its next wait, and there
 # Python ends it. What it decides on the way goes to a machine that nobody listens to any more.
 _MAX_REFUSALS = 100
-_MILLISECOND = timedelta(milliseconds=1)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class OrchestrationContext:
@@ -59,15 +58,13 @@ class OrchestrationContext:
 
     @property
     def _machine(self) -> Machine:
-        if self._refusals_left:
-            self._refusals_left -= 1
-            raise Evicted
+        self._check_sealed()
         return self._played_by
 
     @property
     def _start(self) -> ExecutionStarted:
-        # Through the machine, so that a sealed context answers nothing at all.
-        if self._machine is None or self._started is None:
+        self._check_sealed()
+        if self._started is None:
             raise RuntimeError("the orchestration has not started")
         return self._started
 
@@ -105,7 +102,7 @@ class OrchestrationContext:
     @property
     def current_utc_datetime(self) -> datetime:
         """The time of this turn, aware, UTC: the same on every replay."""
-        return _EPOCH + self._machine.now * _MILLISECOND
+        return as_datetime(self._machine.now)
 
     @property
     def is_replaying(self) -> bool:
@@ -379,13 +376,15 @@ class OrchestrationContext:
         """
         self._machine.continue_as_new(new_input, save_events=save_events)
 
+    def _check_sealed(self) -> None:
+        if self._refusals_left:
+            self._refusals_left -= 1
+            raise Evicted
+
     def _millis(self, fire_at: datetime | timedelta) -> int:
         if isinstance(fire_at, timedelta):
-            return self._machine.now + -(-fire_at // _MILLISECOND)
-        if fire_at.tzinfo is None:
-            fire_at = fire_at.replace(tzinfo=UTC)
-        # Rounded up: a timer is never early.
-        return max(0, -((_EPOCH - fire_at) // _MILLISECOND))
+            return self._machine.now + span_millis(fire_at)
+        return max(0, as_millis(fire_at))
 
 
 class _TimeOut(TimerTask):

@@ -8,7 +8,7 @@ import time
 from urllib.parse import quote
 
 from perdure.spi import ProviderUnavailable
-from perdure_sqlite.errors import Stage, is_busy, translate
+from perdure_sqlite.errors import Stage, is_busy, read_only, translate
 from perdure_sqlite.urls import MEMORY
 
 __all__ = ["BUSY_MS", "LOG_BYTES", "connect_reader", "connect_writer", "peek", "shorten_log"]
@@ -39,6 +39,9 @@ def connect_writer(path: str) -> sqlite3.Connection:
         )
     db = _connect(path, "rwc", "open")
     try:
+        # SQLite opens a file that it may not write for reading, and only the first write would say so.
+        if path != MEMORY and not os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise read_only(path)
         if path != MEMORY:
             _set_wal(db, path)
         # FULL: a commit that returned survives a power loss.

@@ -7,7 +7,7 @@ from typing import Literal
 
 from perdure.spi import Closed, Corrupt, OutcomeUnknown, ProviderError, ProviderUnavailable, Transient
 
-__all__ = ["Stage", "is_busy", "translate"]
+__all__ = ["Stage", "is_busy", "read_only", "translate"]
 
 Stage = Literal["open", "read", "write", "commit"]
 """What was being done: until COMMIT is sent, nothing of a write can have been applied."""
@@ -49,6 +49,11 @@ _ADVICE = {
 def is_busy(error: sqlite3.Error) -> bool:
     """Say whether `error` means that another connection holds a lock."""
     return _primary(error) in _BUSY
+
+
+def read_only(path: str) -> ProviderUnavailable:
+    """Return the error for a file that may not be written."""
+    return ProviderUnavailable(f"SQLite file {path!r}: {_ADVICE[sqlite3.SQLITE_READONLY]}")
 
 
 def translate(error: sqlite3.Error, stage: Stage, path: str) -> ProviderError:

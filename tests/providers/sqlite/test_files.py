@@ -6,7 +6,8 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -39,11 +40,30 @@ def test_something_that_is_no_database(path: Path) -> None:
         SQLiteProvider(f"sqlite:///{path}").schema_status()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")
-def test_a_file_that_may_not_be_written(path: Path, connect: Callable[[], SQLiteProvider]) -> None:
-    connect().close()
+@pytest.fixture
+def folder_for_all() -> Iterator[Path]:
+    """Yield a folder that any user can get at: those of tmp_path are closed to all but their owner."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o777)
+        yield Path(name)
+
+
+def test_a_file_that_may_not_be_written(folder_for_all: Path) -> None:
+    path = folder_for_all / "t.db"
+    with SQLiteProvider(f"sqlite:///{path}"):
+        pass
     path.chmod(0o444)
-    assert "read-only" in refused(path)
+    was_root = os.geteuid() == 0
+    if was_root:
+        # For root nothing is read-only; for nobody it is.
+        os.seteuid(65534)
+    try:
+        with pytest.raises(ProviderUnavailable, match="read-only; give this user the right") as caught:
+            SQLiteProvider(f"sqlite:///{path}").open()
+        assert str(path) in str(caught.value)
+    finally:
+        if was_root:
+            os.seteuid(0)
 
 
 def test_a_path_may_hold_anything(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ and, in another terminal, before the offer runs out:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import perdure
 
@@ -24,6 +23,13 @@ class Order:
     customer: str = "somebody"
     tickets: int = 1
     seconds_to_decide: float = 60
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What comes with the click."""
+
+    seats: str
 
 
 @dataclass(frozen=True)
@@ -52,11 +58,13 @@ async def ticket_reservation(ctx: perdure.OrchestrationContext, order: Order | N
         }
     )
     try:
-        confirmation: dict[str, Any] | None = await ctx.wait_for_external_event(
-            "BookingConfirmed", timeout=order.seconds_to_decide
+        # With `data_type`, data of another shape fail the reservation here, with a message that says what was expected.
+        confirmation: Confirmation | None = await ctx.wait_for_external_event(
+            "BookingConfirmed", timeout=order.seconds_to_decide, data_type=Confirmation
         )
     except TimeoutError:
         ctx.set_custom_status({"message": "The offer has run out."})
         return Booking(booked=False, discount=0)
+    seats = confirmation.seats if confirmation else None  # a click without data leaves the seats to us
     ctx.set_custom_status({"message": f"Thank you for booking, {order.customer}!"})
-    return Booking(booked=True, discount=discount, seats=(confirmation or {}).get("seats"))
+    return Booking(booked=True, discount=discount, seats=seats)

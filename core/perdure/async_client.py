@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from perdure import operations, requests, waits
 from perdure.connection import Connection
@@ -18,10 +18,14 @@ from perdure.spi import OrchestrationStatus, Page, Provider
 from perdure.state import OrchestrationState
 from perdure.waits import StatusPredicate, Watch
 
+if TYPE_CHECKING:
+    from perdure.replay.context import OrchestrationContext
+
 __all__ = ["AsyncClient"]
 
 # asyncio is imported in the functions, which run when it is there: `perdure --help` waits for every import.
 
+I = TypeVar("I")  # noqa: E741 - an input
 T = TypeVar("T")
 
 
@@ -66,9 +70,9 @@ class AsyncClient:
 
     async def schedule_new_orchestration(
         self,
-        orchestrator: Callable[..., Any] | str,
+        orchestrator: Callable[[OrchestrationContext, I], Any] | Callable[[OrchestrationContext], Any] | str,
         *,
-        input: Any = None,
+        input: I | None = None,
         instance_id: str | None = None,
         start_at: datetime | timedelta | None = None,
         tags: Mapping[str, str] | None = None,

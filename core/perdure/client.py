@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from perdure import operations, requests, waits
 from perdure.connection import Connection
@@ -19,8 +19,12 @@ from perdure.spi import OrchestrationStatus, Page, Provider
 from perdure.state import OrchestrationState
 from perdure.waits import StatusPredicate, Watch
 
+if TYPE_CHECKING:
+    from perdure.replay.context import OrchestrationContext
+
 __all__ = ["Client"]
 
+I = TypeVar("I")  # noqa: E741 - an input
 T = TypeVar("T")
 
 
@@ -64,9 +68,9 @@ class Client:
 
     def schedule_new_orchestration(
         self,
-        orchestrator: Callable[..., Any] | str,
+        orchestrator: Callable[[OrchestrationContext, I], Any] | Callable[[OrchestrationContext], Any] | str,
         *,
-        input: Any = None,
+        input: I | None = None,
         instance_id: str | None = None,
         start_at: datetime | timedelta | None = None,
         tags: Mapping[str, str] | None = None,

@@ -6,15 +6,24 @@ import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Final, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 
 from perdure.conversion import parameter_type, return_type
 from perdure.errors import InvalidName, NotRegistered
 from perdure.identifiers import check_name
 
+if TYPE_CHECKING:
+    from perdure.activities import ActivityContext
+    from perdure.replay.context import OrchestrationContext
+
+    OrchestratorFunction = Callable[[OrchestrationContext], Any] | Callable[[OrchestrationContext, Any], Any]
+    ActivityFunction = Callable[[ActivityContext], Any] | Callable[[ActivityContext, Any], Any]
+
 __all__ = ["Registration", "Registry", "activity", "name_of", "orchestrator"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+OrchestratorT = TypeVar("OrchestratorT", bound="OrchestratorFunction")
+ActivityT = TypeVar("ActivityT", bound="ActivityFunction")
 Kind = Literal["orchestrator", "activity"]
 
 _MARK: Final = "__perdure__"
@@ -38,10 +47,12 @@ class Registration:
 
 
 @overload
-def orchestrator(function: F, /) -> F: ...
+def orchestrator(function: OrchestratorT, /) -> OrchestratorT: ...
 @overload
-def orchestrator(*, name: str) -> Callable[[F], F]: ...
-def orchestrator(function: F | None = None, /, *, name: str | None = None) -> F | Callable[[F], F]:
+def orchestrator(*, name: str) -> Callable[[OrchestratorT], OrchestratorT]: ...
+def orchestrator(
+    function: OrchestratorT | None = None, /, *, name: str | None = None
+) -> OrchestratorT | Callable[[OrchestratorT], OrchestratorT]:
     """Mark a function as an orchestrator, so that `Worker.add_module` and the command line find it.
 
     Args:
@@ -52,10 +63,12 @@ def orchestrator(function: F | None = None, /, *, name: str | None = None) -> F 
 
 
 @overload
-def activity(function: F, /) -> F: ...
+def activity(function: ActivityT, /) -> ActivityT: ...
 @overload
-def activity(*, name: str) -> Callable[[F], F]: ...
-def activity(function: F | None = None, /, *, name: str | None = None) -> F | Callable[[F], F]:
+def activity(*, name: str) -> Callable[[ActivityT], ActivityT]: ...
+def activity(
+    function: ActivityT | None = None, /, *, name: str | None = None
+) -> ActivityT | Callable[[ActivityT], ActivityT]:
     """Mark a function as an activity; the arguments are those of `orchestrator`."""
     return _marker("activity", function, name)
 
@@ -92,7 +105,7 @@ class Registry:
         self.orchestrators: dict[str, Registration] = {}
         self.activities: dict[str, Registration] = {}
 
-    def add_orchestrator(self, function: Callable[..., Any], *, name: str | None = None) -> str:
+    def add_orchestrator(self, function: OrchestratorFunction, *, name: str | None = None) -> str:
         """Register an orchestrator and return its name.
 
         Raises:
@@ -105,7 +118,7 @@ class Registry:
             )
         return self._add(self.orchestrators, "orchestrator", function, name)
 
-    def add_activity(self, function: Callable[..., Any], *, name: str | None = None) -> str:
+    def add_activity(self, function: ActivityFunction, *, name: str | None = None) -> str:
         """Register an activity and return its name; raises what `add_orchestrator` does."""
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError(f"activity {function.__name__!r} is a generator; only orchestrators yield")

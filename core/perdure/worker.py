@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
 from types import ModuleType, TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from perdure.activities import ThreadRunner
 from perdure.conversion import DataConverter, JsonDataConverter
@@ -16,6 +15,9 @@ from perdure.errors import Closed, PerdureError
 from perdure.plugins import connect
 from perdure.registry import Registry
 from perdure.spi import Hub, Provider, Subscription, Wake
+
+if TYPE_CHECKING:
+    from perdure.registry import ActivityFunction, OrchestratorFunction
 
 __all__ = ["Worker"]
 
@@ -34,7 +36,7 @@ class Worker:
 
     Args:
         provider: a provider URL, or an opened provider, which the worker then doesn't close.
-        hub: the task hub; by default the URL's `op_hub`.
+        hub: the task hub; by default the URL's `op_hub`. It is created if it doesn't exist.
         max_concurrent_activities: activities at once; plain functions take a thread each.
         max_concurrent_turns: instances taken on per round.
         lease_seconds: how long the worker may be silent before others take its work over.
@@ -80,7 +82,7 @@ class Worker:
     ) -> None:
         self.stop()
 
-    def add_orchestrator(self, function: Callable[..., Any], *, name: str | None = None) -> str:
+    def add_orchestrator(self, function: OrchestratorFunction, *, name: str | None = None) -> str:
         """Register an orchestrator: `function(context)` or `function(context, input)`, a generator or `async def`.
 
         Returns:
@@ -92,7 +94,7 @@ class Worker:
         """
         return self.registry.add_orchestrator(function, name=name)
 
-    def add_activity(self, function: Callable[..., Any], *, name: str | None = None) -> str:
+    def add_activity(self, function: ActivityFunction, *, name: str | None = None) -> str:
         """Register an activity: `function(context)` or `function(context, input)`, plain or `async def`.
 
         Returns and raises what `add_orchestrator` does.
@@ -114,7 +116,9 @@ class Worker:
             raise RuntimeError("this worker runs already")
         provider = connect(self._given)
         try:
-            hub = provider.hub(self._hub_name or provider.url.hub)
+            name = self._hub_name or provider.url.hub
+            provider.create_hub(name)
+            hub = provider.hub(name)
             self._stopping.clear()
             self._wake.clear()
             # The engine is made with the runner, so its method can't be named yet.

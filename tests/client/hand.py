@@ -139,6 +139,14 @@ def blocking(*args: Any, **kwargs: Any) -> Iterator[Client]:
         loop.close()
 
 
+def nested(depth: int) -> list[Any]:
+    """Make a list of lists that no store takes when `depth` is large."""
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 class Background:
     """A call in a thread of its own."""
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.client.hand import COMPLETED, Hand
+from tests.client.hand import COMPLETED, Hand, nested
 
 from perdure.client import Client
 from perdure.errors import (
@@ -99,6 +99,8 @@ def test_malformed_arguments(client: Client, running: str) -> None:
         client.raise_orchestration_event(running, "")
     with pytest.raises(PayloadError):
         client.raise_orchestration_event(running, "go", data={1: 2})
+    with pytest.raises(PayloadError, match="nested over 200 levels"):
+        client.raise_orchestration_event(running, "go", data=nested(30_000))
     with pytest.raises(PayloadError):
         client.terminate_orchestration(running, output=float("inf"))
     bad: Any = 5

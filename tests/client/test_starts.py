@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from tests.client.hand import COMPLETED, FAILED, TERMINATED, Hand
+from tests.client.hand import COMPLETED, FAILED, TERMINATED, Hand, nested
 
 from perdure.client import Client
 from perdure.errors import (
@@ -167,6 +167,7 @@ class TestReuse:
         ({"input": float("nan")}, PayloadError),
         ({"input": 2**64}, PayloadError),
         ({"input": object()}, PayloadError),
+        ({"input": nested(30_000)}, PayloadError),
         ({"input": "x" * (4 * 1024 * 1024)}, PayloadTooLarge),
         ({"tags": {"a": 1}}, InvalidArgument),
         ({"version": 2}, InvalidName),

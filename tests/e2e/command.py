@@ -37,15 +37,23 @@ class Command:
         self.directory = directory
         self._running: list[subprocess.Popen[str]] = []
 
-    def run(self, *arguments: str, stdin: str | bytes = "", timeout: float = 60, code: int | None = 0) -> Result:
-        """Run to the end; `code` is what it has to exit with, None for anything."""
+    def run(
+        self,
+        *arguments: str,
+        stdin: str | bytes = "",
+        timeout: float = 60,
+        code: int | None = 0,
+        first: Callable[[], None] | None = None,
+    ) -> Result:
+        """Run to the end; `code` is what it has to exit with, None for anything; `first` runs in the new process."""
         done = subprocess.run(
             self._words(arguments),
             cwd=self.directory,
-            env=_environment(),
+            env=environment(),
             input=stdin.encode() if isinstance(stdin, str) else stdin,
             capture_output=True,
             timeout=timeout,
+            preexec_fn=first,
             check=False,
         )
         result = Result(done.returncode, done.stdout.decode(), done.stderr.decode())
@@ -58,7 +66,7 @@ class Command:
         process = subprocess.Popen(
             self._words(arguments),
             cwd=self.directory,
-            env=_environment(),
+            env=environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -100,6 +108,6 @@ def stop(process: subprocess.Popen[str], number: int = signal.SIGINT, *, within:
     return process.returncode, stdout, stderr
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PERDURE_")}
     return {**kept, "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "error"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import importlib.util
 import json
@@ -12,6 +13,8 @@ from typing import Any
 
 import pytest
 from tests.e2e.command import EXAMPLES, Command, eventually, stop
+
+import perdure as api
 
 CITIES = ["Hello, Tokyo!", "Hello, Seattle!", "Hello, London!"]
 
@@ -63,11 +66,19 @@ def test_sequence_shows_the_last_city_done_while_it_runs(perdure: Command) -> No
 def test_city_recommender_recommends_at_once_and_describes_later(
     perdure: Command, likes: str, cities: list[str], seasons: list[str]
 ) -> None:
-    done = perdure.run("run", example("city_recommender"), "--id", likes, "--input", json.dumps({"likes": likes}))
-    assert done.json == [f"{city} is worth the journey." for city in cities]
+    recommended = {"recommendedCities": cities, "recommendedSeasons": seasons}
+    with api.Client(f"sqlite:///{perdure.directory}/perdure.db") as client:
+        # Scheduled before anybody runs it, so that the wait below stands when the status comes.
+        client.schedule_new_orchestration("city_recommender", instance_id=likes, input={"likes": likes})
+        process = perdure.start("run", example("city_recommender"), "--id", likes)
+        state = client.wait_for_custom_status(likes, lambda status: status is not None)
+    assert state.runtime_status is api.OrchestrationStatus.RUNNING, "it was to be read while it runs"
+    assert state.get_custom_status() == recommended
+    stdout, _ = process.communicate(timeout=20)
+    assert json.loads(stdout) == [f"{city} is worth the journey." for city in cities]
     history = perdure.run("history", likes, "--json").json
     assert [event["kind"] for event in history].count("TaskScheduled") == len(cities)
-    assert custom_status(perdure, likes) == {"recommendedCities": cities, "recommendedSeasons": seasons}
+    assert custom_status(perdure, likes) == recommended
 
 
 def test_city_recommender_says_what_it_does_not_know(perdure: Command) -> None:
@@ -90,6 +101,17 @@ def test_ticket_reservation_is_decided_by_an_event_from_another_process(perdure:
     stdout, _ = process.communicate(timeout=20)
     assert json.loads(stdout) == {"booked": True, "discount": 20, "seats": "12A-12D"}
     assert custom_status(perdure, "trip") == {"message": "Thank you for booking, Ada!"}
+
+
+def test_ticket_reservation_refuses_a_malformed_confirmation(perdure: Command) -> None:
+    process = perdure.start("run", example("ticket_reservation"), "--id", "trip")
+    eventually(lambda: custom_status(perdure, "trip") is not None, what="the offer")
+    offer = custom_status(perdure, "trip")
+    perdure.run("raise-event", "trip", "BookingConfirmed", "--data", "true")
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert "expected Confirmation, found True (bool)" in stderr
+    assert custom_status(perdure, "trip") == offer, "nobody is thanked"
 
 
 def test_ticket_reservation_runs_out(perdure: Command) -> None:
@@ -152,14 +174,25 @@ def test_inventory_takes_names_that_are_no_text(perdure: Command, tmp_path: Path
     assert report["largest"] == [{"path": "\udcff.txt", "size": 1}]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def give_up_reading_everything() -> None:
+    """Drop the capabilities by which root reads what nobody may: only its owner's rights count then."""
+    if os.geteuid() == 0:
+        libc = ctypes.CDLL(None, use_errno=True)
+        drop_from_bounding_set, override, read_search = 24, 1, 2
+        for capability in (override, read_search):
+            if libc.prctl(drop_from_bounding_set, capability, 0, 0, 0) != 0:
+                raise OSError(ctypes.get_errno(), "prctl")
+
+
 def test_inventory_names_what_it_can_not_read(perdure: Command, tmp_path: Path) -> None:
     (tmp_path / "tree" / "closed").mkdir(parents=True)
     (tmp_path / "tree" / "secret").write_bytes(b"x")
     (tmp_path / "tree" / "secret").chmod(0)
     (tmp_path / "tree" / "closed").chmod(0)
     try:
-        report = take_inventory(perdure, {"path": str(tmp_path / "tree")})
+        request = json.dumps({"path": str(tmp_path / "tree")})
+        done = perdure.run("run", example("inventory"), "--input", request, first=give_up_reading_everything)
+        report = done.json
     finally:
         (tmp_path / "tree" / "closed").chmod(0o700)
     assert report["unreadable"] == [

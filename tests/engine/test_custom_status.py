@@ -68,6 +68,22 @@ def test_a_rejected_call_can_be_caught_and_changes_nothing(any_stage: Stage) -> 
     assert (output_of(state), custom_status_of(state)) == ("went on", "kept")
 
 
+def test_nesting_beyond_reason_fails_the_orchestration_and_keeps_the_last(any_stage: Stage) -> None:
+    def flow(ctx: Ctx) -> Flow:
+        ctx.set_custom_status("kept")
+        yield ctx.call_activity("echo")
+        deep: list[Any] = []
+        for _ in range(30_000):
+            deep = [deep]
+        ctx.set_custom_status(deep)
+
+    state = any_stage.run(flow)
+    failure = failure_of(state)
+    assert failure.error_type == "perdure.errors.PayloadError"
+    assert "nested over 200 levels" in failure.message
+    assert custom_status_of(state) == "kept"
+
+
 def test_it_goes_out_with_the_turn_and_the_last_call_wins(any_stage: Stage) -> None:
     def flow(ctx: Ctx) -> Flow:
         ctx.set_custom_status("one")

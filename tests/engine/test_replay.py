@@ -189,14 +189,14 @@ def test_an_input_of_the_wrong_type(stage: Stage) -> None:
 # Activities.
 
 
-@pytest.mark.parametrize("value", [float("nan"), 2**64, "x" * 4 * 1024 * 1024, object(), {1: 2}])
+@pytest.mark.parametrize("value", [float("nan"), 2**64, "x" * 4 * 1024 * 1024, object(), {1: 2}, "deep"])
 @pytest.mark.parametrize("is_async", [False, True])
 def test_an_activity_that_returns_what_cannot_be_stored(stage: Stage, value: Any, is_async: bool) -> None:
     def plain(ctx: ActivityContext) -> Any:
-        return value
+        return nested(30_000) if value == "deep" else value
 
     async def coroutine(ctx: ActivityContext) -> Any:
-        return value
+        return nested(30_000) if value == "deep" else value
 
     def flow(ctx: Ctx) -> Flow:
         yield ctx.call_activity("make")

@@ -394,3 +394,10 @@ def test_a_provider_with_a_clock_of_its_own(make_worker: MakeWorker) -> None:
             client.wait_for_orchestration_start(instance, timeout=PATIENCE)
             clock.set(86_400_000)
             assert finish(client, instance) == "1970-01-02 00:00:00+00:00"
+
+
+def test_a_hub_of_its_own_is_created(provider: MemoryProvider, make_worker: MakeWorker) -> None:
+    with make_worker(lambda ctx, number: number, hub="tenant"), Client(provider, hub="tenant") as client:
+        instance = client.schedule_new_orchestration("flow", input=2)
+        assert client.wait_for_orchestration_completion(instance, timeout=PATIENCE).get_output() == [0, 1]
+    assert provider.list_hubs() == ["default", "tenant"]

@@ -2,6 +2,8 @@
 
 import importlib
 import pkgutil
+import tomllib
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -174,6 +176,11 @@ def test_every_module_says_what_it_exports(name: str) -> None:
     for exported in names:
         assert hasattr(module, exported), f"{name}.__all__ names {exported}, which isn't there"
     assert module.__doc__, f"{name} has no docstring"
+
+
+def test_the_version_is_the_distributions() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert perdure.__version__ == project["version"]
 
 
 def test_every_public_name_is_documented() -> None:

@@ -180,7 +180,24 @@ class OrchestrationContext:
     @overload
     def call_activity(
         self,
-        activity: Callable[..., Any] | str,
+        activity: Callable[[ActivityContext, I], Any],
+        *,
+        input: I,
+        retry_policy: RetryPolicy | None = None,
+        return_type: type[O],
+    ) -> Task[O]: ...
+    @overload
+    def call_activity(
+        self,
+        activity: Callable[[ActivityContext], Any],
+        *,
+        retry_policy: RetryPolicy | None = None,
+        return_type: type[O],
+    ) -> Task[O]: ...
+    @overload
+    def call_activity(
+        self,
+        activity: str,
         *,
         input: Any = None,
         retry_policy: RetryPolicy | None = None,
@@ -188,7 +205,12 @@ class OrchestrationContext:
     ) -> Task[O]: ...
     @overload
     def call_activity(
-        self, activity: str, *, input: Any = None, retry_policy: RetryPolicy | None = None, return_type: None = None
+        self,
+        activity: str,
+        *,
+        input: Any = None,
+        retry_policy: RetryPolicy | None = None,
+        return_type: None = None,
     ) -> Task[Any]: ...
     def call_activity(
         self,
@@ -224,7 +246,7 @@ class OrchestrationContext:
     @overload
     def call_sub_orchestrator(
         self,
-        orchestrator: Callable[[OrchestrationContext, I], Generator[Any, Any, O]],
+        orchestrator: Callable[[OrchestrationContext, I], Generator[Any, Any, O] | Awaitable[O]],
         *,
         input: I,
         instance_id: str | None = None,
@@ -236,9 +258,8 @@ class OrchestrationContext:
     @overload
     def call_sub_orchestrator(
         self,
-        orchestrator: Callable[[OrchestrationContext, I], Awaitable[O]],
+        orchestrator: Callable[[OrchestrationContext], Generator[Any, Any, O] | Awaitable[O]],
         *,
-        input: I,
         instance_id: str | None = None,
         retry_policy: RetryPolicy | None = None,
         version: str | None = None,
@@ -248,7 +269,30 @@ class OrchestrationContext:
     @overload
     def call_sub_orchestrator(
         self,
-        orchestrator: Callable[..., Any] | str,
+        orchestrator: Callable[[OrchestrationContext, I], Any],
+        *,
+        input: I,
+        instance_id: str | None = None,
+        retry_policy: RetryPolicy | None = None,
+        version: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        return_type: type[O],
+    ) -> Task[O]: ...
+    @overload
+    def call_sub_orchestrator(
+        self,
+        orchestrator: Callable[[OrchestrationContext], Any],
+        *,
+        instance_id: str | None = None,
+        retry_policy: RetryPolicy | None = None,
+        version: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        return_type: type[O],
+    ) -> Task[O]: ...
+    @overload
+    def call_sub_orchestrator(
+        self,
+        orchestrator: str,
         *,
         input: Any = None,
         instance_id: str | None = None,
@@ -260,7 +304,7 @@ class OrchestrationContext:
     @overload
     def call_sub_orchestrator(
         self,
-        orchestrator: Callable[..., Any] | str,
+        orchestrator: str,
         *,
         input: Any = None,
         instance_id: str | None = None,

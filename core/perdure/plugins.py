@@ -30,12 +30,14 @@ if TYPE_CHECKING:
 __all__ = [
     "PLUGINS_GROUP",
     "PROVIDERS_GROUP",
+    "FoundEntryPoint",
     "Hooks",
     "ProviderFactory",
     "ProviderRecord",
     "available_providers",
     "connect",
     "find_provider",
+    "installed_entry_points",
     "plugin_manager",
     "register_plugin_commands",
     "register_provider",
@@ -78,7 +80,9 @@ class ProviderRecord:
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)
-class _Found:
+class FoundEntryPoint:
+    """An entry point and the distribution that it comes from."""
+
     point: EntryPoint
     distribution: str
     version: str
@@ -182,7 +186,7 @@ def plugin_manager() -> PluginManager:
     manager = pluggy.PluginManager("perdure")
     pluggy.HookspecMarker("perdure")(Hooks.perdure_register_commands)
     manager.add_hookspecs(Hooks)
-    for found in _scan(PLUGINS_GROUP):
+    for found in installed_entry_points(PLUGINS_GROUP):
         try:
             manager.register(found.point.load(), f"{found.distribution}:{found.point.name}")
         # Somebody else's module may do anything while it is imported, exit included.
@@ -235,7 +239,7 @@ def _build(url: ProviderURL, clock: Clock | None) -> Provider:
     return provider
 
 
-def _load(scheme: str, found: _Found) -> ProviderFactory:
+def _load(scheme: str, found: FoundEntryPoint) -> ProviderFactory:
     try:
         factory = found.point.load()
     except (Exception, SystemExit) as error:
@@ -272,14 +276,15 @@ def _check_spi(provider: object, scheme: str, origin: str) -> None:
         )
 
 
-def _installed_providers() -> dict[str, list[_Found]]:
-    schemes: dict[str, list[_Found]] = {}
-    for found in _scan(PROVIDERS_GROUP):
+def _installed_providers() -> dict[str, list[FoundEntryPoint]]:
+    schemes: dict[str, list[FoundEntryPoint]] = {}
+    for found in installed_entry_points(PROVIDERS_GROUP):
         schemes.setdefault(found.point.name.lower(), []).append(found)
     return schemes
 
 
-def _scan(group: str) -> Iterator[_Found]:
+def installed_entry_points(group: str) -> Iterator[FoundEntryPoint]:
+    """Yield the entry points of a group, each distribution's once. What can't be read is reported and left out."""
     # Of a distribution that is there several times (an editable install besides a wheel) the first on sys.path is
     # the one that imports find, so the others are passed over.
     import importlib.metadata  # noqa: PLC0415
@@ -299,10 +304,10 @@ def _scan(group: str) -> Iterator[_Found]:
             continue
         seen.add(normalised)
         for point in points:
-            yield _Found(point=point, distribution=name, version=version)
+            yield FoundEntryPoint(point=point, distribution=name, version=version)
 
 
-def _only_one(scheme: str, claims: list[_Found]) -> _Found:
+def _only_one(scheme: str, claims: list[FoundEntryPoint]) -> FoundEntryPoint:
     if len(claims) > 1:
         raise ProviderUnavailable(
             f"{scheme}:// is claimed by {' and by '.join(map(str, claims))}; uninstall all of them but one"

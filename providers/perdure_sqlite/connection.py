@@ -11,7 +11,10 @@ from perdure.spi import ProviderUnavailable
 from perdure_sqlite.errors import Stage, is_busy, read_only, translate
 from perdure_sqlite.urls import MEMORY
 
-__all__ = ["BUSY_MS", "LOG_BYTES", "connect_reader", "connect_writer", "peek", "shorten_log"]
+__all__ = ["BUSY_MS", "LOG_BYTES", "connect_reader", "connect_writer", "factory", "peek", "shorten_log"]
+
+factory: type[sqlite3.Connection] = sqlite3.Connection
+"""What new connections are: the place where a test gets between a provider and its driver."""
 
 BUSY_MS = 10_000
 """How long a call waits for another process's lock before it raises `Transient`."""
@@ -118,6 +121,7 @@ def _connect(path: str, mode: str, stage: Stage) -> sqlite3.Connection:
             isolation_level=None,
             check_same_thread=False,
             cached_statements=_STATEMENTS,
+            factory=factory,
         )
     except sqlite3.Error as error:
         raise translate(error, stage, path) from error

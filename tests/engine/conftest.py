@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.engine.driver import Stage, add_one, child, echo, fail, failing_child, numbers, waiter
 
 from perdure.spi import ManualClock, Provider
+from perdure_conformance.stage import Stage, add_one, child, echo, fail, failing_child, numbers, waiter
 from perdure_memory import MemoryProvider
 from perdure_sqlite import SQLiteProvider
 

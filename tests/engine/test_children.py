@@ -7,11 +7,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.engine.driver import Ctx, Flow, Stage, check_history, failure_of, output_of
 
 from perdure.replay.tasks import when_all
 from perdure.retry import RetryPolicy
 from perdure.spi import OrchestrationStatus
+from perdure_conformance.stage import Ctx, Flow, Stage, check_history, failure_of, output_of
 
 TWICE = RetryPolicy(first_retry_interval=timedelta(seconds=1), max_number_of_attempts=2)
 

@@ -6,9 +6,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.engine.driver import Ctx, Flow, Stage, check_history, failure_of, output_of
 
 from perdure.spi import OrchestrationStatus
+from perdure_conformance.stage import Ctx, Flow, Stage, check_history, failure_of, output_of
 
 
 def counter(ctx: Ctx, left: int) -> Flow:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from tests.engine.conftest import MakeStage
-from tests.engine.driver import Ctx, Flow, Stage, custom_status_of, failure_of, output_of
 
 from perdure.activities import ActivityContext
 from perdure.errors import CustomStatusTooLarge, PayloadError
 from perdure.spi import OrchestrationStatus
+from perdure_conformance.stage import Ctx, Flow, Stage, custom_status_of, failure_of, output_of
 
 FITS = ["a" * 8190, "😀" * 4095, "中" * 8190, '"' * 4095, {"k": "a" * 8184}, "\ud800" * 1365]
 IS_TOO_LARGE = ["a" * 8191, "😀" * 4096, "中" * 8191, '"' * 4096, {"k": "a" * 8185}, "\ud800" * 1366]

@@ -6,11 +6,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.engine.driver import Ctx, Flow, Stage, check_history, failure_of, output_of
 
 from perdure import requests
 from perdure.replay.tasks import when_all, when_any
 from perdure.spi import Outcome
+from perdure_conformance.stage import Ctx, Flow, Stage, check_history, failure_of, output_of
 
 DAY = timedelta(days=1)
 

@@ -9,7 +9,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.engine.driver import LEASE_SECONDS, Ctx, FaultyHub, Flow, Stage, check_history, failure_of, output_of
 
 from perdure import history as h
 from perdure.activities import ActivityContext
@@ -25,6 +24,7 @@ from perdure.spi import (
     Outcome,
     TurnCommit,
 )
+from perdure_conformance.stage import LEASE_SECONDS, Ctx, FaultyHub, Flow, Stage, check_history, failure_of, output_of
 
 LEASE = timedelta(seconds=LEASE_SECONDS)
 

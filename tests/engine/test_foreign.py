@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from tests.engine.driver import Ctx, Flow, Stage, child, echo, output_of, waiter
-
 from perdure.registry import Registry
 from perdure.spi import OrchestrationStatus
+from perdure_conformance.stage import Ctx, Flow, Stage, child, echo, output_of, waiter
 
 SUSPENDED = OrchestrationStatus.SUSPENDED
 TERMINATED = OrchestrationStatus.TERMINATED

@@ -10,12 +10,12 @@ from typing import Any, TypeAlias
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.engine.conftest import make_provider
-from tests.engine.driver import Ctx, Flow, Stage, add_one, check_history, echo, fail, output_of
 
 from perdure import history as h
 from perdure.replay.machine import Machine
 from perdure.replay.tasks import when_all, when_any
 from perdure.spi import ManualClock
+from perdure_conformance.stage import Ctx, Flow, Stage, add_one, check_history, echo, fail, output_of
 
 Program: TypeAlias = list[Any]
 

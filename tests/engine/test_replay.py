@@ -14,13 +14,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.engine.driver import Ctx, Flow, Stage, failure_of, output_of
 
 from perdure import history as h
 from perdure.activities import ActivityContext
 from perdure.errors import Evicted
 from perdure.replay.tasks import when_all
 from perdure.spi import NewInstance
+from perdure_conformance.stage import Ctx, Flow, Stage, failure_of, output_of
 
 MakeStage = Callable[..., Stage]
 

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from tests.engine.driver import LEASE_SECONDS, Ctx, Flow, Stage, check_history, failure_of, output_of
 
 from perdure.activities import ActivityContext
 from perdure.replay.tasks import when_any
 from perdure.retry import RetryPolicy
+from perdure_conformance.stage import LEASE_SECONDS, Ctx, Flow, Stage, check_history, failure_of, output_of
 
 START = datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

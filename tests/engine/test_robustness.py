@@ -7,11 +7,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.engine.driver import LEASE_SECONDS, Ctx, FaultyHub, Flow, Stage, failure_of, output_of, waiter
 
 from perdure import RetryPolicy, Transient, when_any
 from perdure.replay.tasks import Task
 from perdure.spi import OrchestrationStatus
+from perdure_conformance.stage import LEASE_SECONDS, Ctx, FaultyHub, Flow, Stage, failure_of, output_of, waiter
 
 MEGABYTE = 1024 * 1024
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.engine.driver import Ctx, Flow, Stage, output_of
 
 from perdure.activities import ActivityContext
 from perdure.replay.tasks import when_all, when_any
+from perdure_conformance.stage import Ctx, Flow, Stage, output_of
 
 
 def sequence(ctx: Ctx, steps: int) -> Flow:

@@ -7,9 +7,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.engine.driver import Ctx, Flow, Stage, child, output_of, waiter
 
 from perdure.spi import OrchestrationStatus
+from perdure_conformance.stage import Ctx, Flow, Stage, child, output_of, waiter
 
 PENDING = OrchestrationStatus.PENDING
 RUNNING = OrchestrationStatus.RUNNING

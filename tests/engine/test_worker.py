@@ -12,11 +12,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.engine.driver import Ctx, Flow, numbers
 
 from perdure import ActivityContext, Client, Worker, when_all
 from perdure.engine import Engine
 from perdure.spi import ManualClock, OrchestrationStatus
+from perdure_conformance.stage import Ctx, Flow, numbers
 from perdure_memory import MemoryProvider
 
 PATIENCE = 20.0

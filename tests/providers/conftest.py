@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.providers.driver import Driver, fresh
 
 from perdure.spi import Clock, Hub, ManualClock, Outcome, Provider
+from perdure_conformance.driver import Driver, fresh
 
 SCHEMES = {"memory": ("perdure_memory", "MemoryProvider"), "sqlite": ("perdure_sqlite", "SQLiteProvider")}
 

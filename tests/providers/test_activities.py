@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.providers.driver import COMPLETED, LEASE_MS, Driver, activity, ids_of, message
 
 from perdure.spi import ActivityDone, InvalidRequest, LeaseKind, Outcome
+from perdure_conformance.driver import COMPLETED, LEASE_MS, Driver, activity, ids_of, message
 
 
 def test_an_activity_is_claimed_with_what_it_was_scheduled_with(driver: Driver) -> None:

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 
 import pytest
-from tests.providers.driver import LEASE_MS, Driver, activity, ids_of, message
 
 from perdure.spi import ManualClock, Outcome, Provider
+from perdure_conformance.driver import LEASE_MS, Driver, activity, ids_of, message
 
 HOUR_MS = 3_600_000
 

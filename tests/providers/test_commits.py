@@ -6,20 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.providers.driver import (
-    COMPLETED,
-    ENDED,
-    FAILED,
-    LEASE_MS,
-    RUNNING,
-    Driver,
-    activity,
-    fresh,
-    ids_of,
-    message,
-    new_instance,
-    turn_commit,
-)
 
 from perdure.spi import (
     ActivityDone,
@@ -34,6 +20,20 @@ from perdure.spi import (
     Provider,
     Release,
     TooLarge,
+)
+from perdure_conformance.driver import (
+    COMPLETED,
+    ENDED,
+    FAILED,
+    LEASE_MS,
+    RUNNING,
+    Driver,
+    activity,
+    fresh,
+    ids_of,
+    message,
+    new_instance,
+    turn_commit,
 )
 
 

@@ -9,7 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import pytest
-from tests.providers.driver import (
+
+from perdure.spi import ActivityDone, Closed, Hub, InstanceQuery, ManualClock, Outcome, Provider, TurnItem
+from perdure_conformance.driver import (
     COMPLETED,
     LEASE_MS,
     Driver,
@@ -20,8 +22,6 @@ from tests.providers.driver import (
     new_instance,
     turn_commit,
 )
-
-from perdure.spi import ActivityDone, Closed, Hub, InstanceQuery, ManualClock, Outcome, Provider, TurnItem
 
 T = TypeVar("T")
 THREADS = 8

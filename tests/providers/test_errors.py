@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from tests.providers.driver import LEASE_MS, Driver, message, new_instance, turn_commit
 
 from perdure.spi import (
     ActivityDone,
@@ -21,6 +20,7 @@ from perdure.spi import (
     PurgeRequest,
     Release,
 )
+from perdure_conformance.driver import LEASE_MS, Driver, message, new_instance, turn_commit
 
 
 def test_batches_of_the_limit_work_and_one_more_is_refused(provider: Provider, driver: Driver) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.providers.driver import LEASE_MS, Driver
 
 from perdure.spi import InvalidRequest, Outcome
+from perdure_conformance.driver import LEASE_MS, Driver
 
 
 def test_events_append_over_many_commits(driver: Driver) -> None:

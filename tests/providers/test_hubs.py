@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import pytest
 from tests.providers.conftest import provider_class
-from tests.providers.driver import Driver, activity, ids_of, message, new_instance
 
 from perdure.spi import (
     BadId,
@@ -19,6 +18,7 @@ from perdure.spi import (
     Outcome,
     Provider,
 )
+from perdure_conformance.driver import Driver, activity, ids_of, message, new_instance
 
 STRANGE = ["h", "h1", "h_1", "H", "h%", "select", "a.b", "it's", 'q"q', "ü", " h", "x" * 64, "😀" * 64]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.providers.driver import COMPLETED, ENDED, FAILED, RUNNING, Driver, activity, message, new_instance
 
 from perdure.spi import NextExecution, NotFound, OrchestrationStatus, Outcome
+from perdure_conformance.driver import COMPLETED, ENDED, FAILED, RUNNING, Driver, activity, message, new_instance
 
 
 def test_an_instance_goes_from_creation_to_its_end(driver: Driver) -> None:

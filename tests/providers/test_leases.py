@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.providers.driver import LEASE_MS, Driver, activity, message
 
 from perdure.spi import InvalidRequest, Lease, LeaseKind, Outcome
+from perdure_conformance.driver import LEASE_MS, Driver, activity, message
 
 
 def test_a_leased_instance_is_nobody_elses_until_the_lease_expires(driver: Driver) -> None:

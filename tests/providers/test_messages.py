@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from tests.providers.conftest import provider_class
-from tests.providers.driver import ENDED, LEASE_MS, Driver, activity, ids_of, message
 
 from perdure.spi import (
     ActivityDone,
@@ -19,6 +18,7 @@ from perdure.spi import (
     Provider,
     Transient,
 )
+from perdure_conformance.driver import ENDED, LEASE_MS, Driver, activity, ids_of, message
 
 
 def test_a_message_is_delivered_with_its_times(driver: Driver) -> None:

@@ -25,7 +25,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from tests.providers.conftest import provider_class
-from tests.providers.driver import ENDED, fresh
 
 from perdure.spi import (
     UNSET,
@@ -52,6 +51,7 @@ from perdure.spi import (
     TurnCommit,
     TurnItem,
 )
+from perdure_conformance.driver import ENDED, fresh
 
 T = TypeVar("T")
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.providers.driver import FAILED, Driver, activity, message, new_instance, turn_commit
 
 from perdure.spi import BadId, InvalidRequest, Limits, NextExecution, Outcome, Provider, TooLarge
 from perdure.spi.capabilities import MIN_ID_BYTES, MIN_PAYLOAD_BYTES
+from perdure_conformance.driver import FAILED, Driver, activity, message, new_instance, turn_commit
 
 PAYLOADS = [
     bytes(range(256)),

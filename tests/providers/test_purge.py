@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.providers.driver import ENDED, FAILED, LEASE_MS, RUNNING, Driver, activity, ids_of, message
 
 from perdure.spi import InstanceQuery, InvalidRequest, NotFound, Outcome
+from perdure_conformance.driver import ENDED, FAILED, LEASE_MS, RUNNING, Driver, activity, ids_of, message
 
 
 def test_an_ended_instance_is_gone_and_its_id_free(driver: Driver) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.providers.driver import COMPLETED, ENDED, FAILED, LEASE_MS, RUNNING, Driver, activity, ids_of, message
 
 from perdure.spi import Fields, InstanceQuery, InvalidRequest, OrchestrationStatus, QueueStats
+from perdure_conformance.driver import COMPLETED, ENDED, FAILED, LEASE_MS, RUNNING, Driver, activity, ids_of, message
 
 NAMES = ["a%b", "a_b", "a*b", "a[b", "a\\b", "aXb", "a.b", "A%b", "a%b ", "\u00e9", "e\u0301", "中", "😀", "\uffff"]
 

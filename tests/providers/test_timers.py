@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.providers.driver import ENDED, Driver, activity, ids_of, message
 
 from perdure.spi import InvalidRequest, ManualClock, Outcome, Provider
+from perdure_conformance.driver import ENDED, Driver, activity, ids_of, message
 
 YEAR_MS = 365 * 86_400_000
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from tests.providers.driver import Driver
 
 from perdure.spi import Hub, ManualClock, Provider, Subscription, Wake
+from perdure_conformance.driver import Driver
 
 # Long enough for any thread on a busy machine; nobody waits for it unless a test fails.
 PATIENCE_SECONDS = 10

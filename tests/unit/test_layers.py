@@ -56,8 +56,26 @@ def test_a_provider_imports_the_interface_alone(provider: str) -> None:
     for path in files(f"providers/{provider}"):
         for module in imports(path):
             if module.split(".")[0] in OURS:
-                allowed = ("perdure.spi", provider, "perdure_sql")
+                allowed = ["perdure.spi", provider, "perdure_sql"]
+                if path.name == "conformance.py":
+                    allowed.append("perdure_conformance")
                 assert any(is_within(module, package) for package in allowed), f"{path} imports {module}"
+
+
+def test_the_suite_imports_no_provider_but_the_reference() -> None:
+    for path in files("conformance"):
+        for module in imports(path):
+            # The broken providers are the real ones with something taken out.
+            if "mutants" not in path.parts:
+                assert module.split(".")[0] not in PROVIDERS - {"perdure_memory"}, f"{path} imports {module}"
+            assert module.split(".")[0] not in DRIVERS - {"sqlite3"}, f"{path} imports {module}"
+
+
+def test_no_provider_imports_its_adapter() -> None:
+    """It is for the suite: using the provider must not need what the suite needs."""
+    for path in files("providers"):
+        for module in imports(path):
+            assert module != f"{path.parent.name}.conformance", f"{path} imports {module}"
 
 
 def test_replay_imports_no_clock_no_io_and_no_thread() -> None:

@@ -63,6 +63,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         _add_terminate,
         _add_purge,
         _add_provider,
+        _add_conformance,
     ):
         add(commands)
     word = _first_word(argv)
@@ -212,6 +213,29 @@ def _add_purge(commands: _Commands) -> None:
     parser.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
     parser.add_argument("--force", action="store_true", help="also instances that have not ended")
     parser.add_argument("--recursive", action="store_true", help="sub-orchestrations too")
+
+
+def _add_conformance(commands: _Commands) -> None:
+    parser = _command(
+        commands,
+        "conformance",
+        "conformance:run",
+        "find out what a provider keeps of its promises",
+        epilog="The store may hold other hubs: the suite makes its own, and deletes them. Exit code 0: every required "
+        "case of the levels asked for passed.",
+    )
+    parser.add_argument("url", metavar="URL", nargs="?", help="the provider under test")
+    parser.add_argument("--level", choices=("L0", "L1", "L2"), default="L2", help="the highest (default: L2)")
+    parser.add_argument("-k", dest="keyword", metavar="EXPRESSION", help="run some cases alone: -k LSE-04, -k CST")
+    parser.add_argument("-n", dest="workers", metavar="N", type=_count, default=1, help="processes (default: 1)")
+    parser.add_argument("--report", metavar="FILE", help="write all results as JSON")
+    parser.add_argument("--junit", metavar="FILE", help="write all results as JUnit XML")
+    parser.add_argument("--waivers", metavar="FILE", help="a TOML file of cases that may fail for a while")
+    parser.add_argument("--seed", metavar="N", type=int, help="that of a former run, to repeat what it generated")
+    parser.add_argument("--full", action="store_true", help="run the large cases in full")
+    parser.add_argument(
+        "--self-test", action="store_true", help="prove the suite on broken providers: each must be found out"
+    )
 
 
 def _add_provider(commands: _Commands) -> None:

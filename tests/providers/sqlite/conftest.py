@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.providers.driver import Driver
 
 from perdure.spi import ManualClock, Outcome
+from perdure_conformance.driver import Driver
 from perdure_sqlite import SQLiteProvider
 
 

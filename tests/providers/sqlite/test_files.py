@@ -12,9 +12,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.providers.driver import Driver
 
 from perdure.spi import Closed, NotFound, OutcomeUnknown, ProviderUnavailable, Transient
+from perdure_conformance.driver import Driver
 from perdure_sqlite import SQLiteProvider, connection
 from perdure_sqlite.errors import translate
 

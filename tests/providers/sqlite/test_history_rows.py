@@ -7,9 +7,9 @@ import sqlite3
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.providers.driver import LEASE_MS, Driver
 
 from perdure.spi import Corrupt, OrchestrationStatus, Outcome
+from perdure_conformance.driver import LEASE_MS, Driver
 from perdure_sql import CorruptRow, pack_events, unpack_events
 from perdure_sqlite import SQLiteProvider
 

@@ -14,8 +14,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from tests.providers.driver import Driver
 
+from perdure_conformance.driver import Driver
 from perdure_sqlite import SQLiteProvider
 from perdure_sqlite.connection import LOG_BYTES
 

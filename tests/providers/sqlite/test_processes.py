@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.providers.driver import Driver, new_instance, turn_commit
 
 from perdure.spi import ClaimTurns, Closed, Outcome, SystemClock, Wake
+from perdure_conformance.driver import Driver, new_instance, turn_commit
 from perdure_sqlite import SQLiteProvider
 
 PROCESSES = multiprocessing.get_context("spawn")

@@ -13,9 +13,9 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from tests.providers.driver import Driver
 
 from perdure.spi import Closed, Outcome, OutcomeUnknown, Transient
+from perdure_conformance.driver import Driver
 from perdure_sqlite import SQLiteProvider
 from perdure_sqlite import writer as writer_module
 from perdure_sqlite.writer import Writer

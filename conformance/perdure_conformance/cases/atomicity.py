@@ -1,0 +1,7 @@
+"""ATM: what is done whole or not at all."""
+
+from __future__ import annotations
+
+
+class AtomicityCases:
+    """Cases ATM."""

@@ -1,0 +1,7 @@
+"""CON: many threads at once."""
+
+from __future__ import annotations
+
+
+class ConcurrencyCases:
+    """Cases CON."""

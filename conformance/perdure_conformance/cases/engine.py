@@ -1,0 +1,7 @@
+"""ENG: the engine on the provider."""
+
+from __future__ import annotations
+
+
+class EngineCases:
+    """Cases ENG."""

@@ -1,0 +1,7 @@
+"""HIS: histories and their pages."""
+
+from __future__ import annotations
+
+
+class HistoryCases:
+    """Cases HIS."""

@@ -1,0 +1,7 @@
+"""MSG: messages are ordered, kept, and delivered once."""
+
+from __future__ import annotations
+
+
+class MessageCases:
+    """Cases MSG."""

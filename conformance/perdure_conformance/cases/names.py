@@ -1,0 +1,7 @@
+"""NMS: names, memo, settled activities, rewritten histories."""
+
+from __future__ import annotations
+
+
+class NameCases:
+    """Cases NMS."""

@@ -1,0 +1,7 @@
+"""PRG: deleting instances."""
+
+from __future__ import annotations
+
+
+class PurgeCases:
+    """Cases PRG."""

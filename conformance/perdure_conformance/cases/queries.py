@@ -1,0 +1,7 @@
+"""QRY: finding instances."""
+
+from __future__ import annotations
+
+
+class QueryCases:
+    """Cases QRY."""

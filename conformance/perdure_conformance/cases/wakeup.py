@@ -1,0 +1,7 @@
+"""NOT: hints, which nobody relies on."""
+
+from __future__ import annotations
+
+
+class WakeUpCases:
+    """Cases NOT."""

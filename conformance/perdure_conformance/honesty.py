@@ -1,0 +1,80 @@
+"""Negative checks: what is not declared must not half work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import pytest
+
+from perdure.spi import Capabilities, Hub, InstanceQuery, NotFound, PurgeRequest, Unsupported
+from perdure_conformance.bench import Bench
+
+__all__ = ["NEGATIVE_CHECKS", "declares"]
+
+
+def declares(capabilities: Capabilities, name: str) -> bool:
+    """Tell whether a provider declares a capability."""
+    value = getattr(capabilities, name)
+    return bool(value != "none" if name == "push" else value)
+
+
+def _check_tag_query(bench: Bench) -> None:
+    bench.create("a", tags={"k": "v"})
+    with bench.unchanged("a"), pytest.raises(Unsupported) as caught:
+        bench.find(tags={"k": "v"})
+    assert caught.value.capability == "tag_query"
+    assert ids(bench) == ["a"]
+
+
+def _check_purge_cascade(bench: Bench) -> None:
+    bench.ended("a")
+    bench.ended("b", parent="a")
+    with bench.unchanged("a", "b"), pytest.raises(Unsupported) as caught:
+        bench.hub.purge(PurgeRequest(ids=["a"], cascade=True))
+    assert caught.value.capability == "purge_cascade"
+    assert ids(bench) == ["a", "b"]
+
+
+def _check_push(bench: Bench) -> None:
+    assert bench.hub.subscribe(print) is None, "subscribe works, but push is not declared"
+
+
+def _check_single_txn_exchange(bench: Bench) -> None:
+    hub = bench.provider.hub(bench.hub.name)
+    overridden = type(hub).exchange is not Hub.exchange
+    assert not overridden, "exchange is overridden, but single_txn_exchange is not declared"
+
+
+def _check_durable(bench: Bench) -> None:
+    """Nothing is promised but that the store is whole, or empty, or without the hub."""
+    bench.started("a", events=[b"e"])
+    bench.reopen()
+    try:
+        (info,) = bench.hub.get_instances(["a"])
+    except NotFound:
+        return
+    assert info is None or (info.next_seq == 1 and bench.history("a") == [b"e"])
+
+
+def _check_nothing(bench: Bench) -> None:
+    """What one handle in one thread can't see: a provider that is modest here does no harm."""
+
+
+def ids(bench: Bench) -> list[str]:
+    """Return the ids of all instances."""
+    return [info.id for info in bench.hub.query_instances(InstanceQuery()).items]
+
+
+NEGATIVE_CHECKS: Final[dict[str, Callable[[Bench], None]]] = {
+    "durable": _check_durable,
+    "concurrent_threads": _check_nothing,
+    "multi_process": _check_nothing,
+    "multi_host": _check_nothing,
+    "server_clock": _check_nothing,
+    "single_txn_exchange": _check_single_txn_exchange,
+    "push": _check_push,
+    "tag_query": _check_tag_query,
+    "purge_cascade": _check_purge_cascade,
+}
+"""By capability: what is run on a provider that doesn't declare it, in place of the cases that need it."""

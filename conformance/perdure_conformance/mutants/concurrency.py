@@ -1,0 +1,1 @@
+"""Mistakes that the cases of concurrency find out."""

@@ -33,6 +33,8 @@ class Adapter:
     url: str = ""
     scale: float = 0.1
     """What part of the large cases (over 1,000 operations) is run, unless the run is a full one."""
+    patience: float = 120.0
+    """Seconds after which a case that has not ended has failed."""
 
     def __init__(self, url: str | None = None) -> None:
         if url is not None:

@@ -26,6 +26,7 @@ from perdure.spi import (
 from perdure_conformance.adapter import Adapter
 from perdure_conformance.driver import Driver
 from perdure_conformance.evidence import Evidence, RecordingHub
+from perdure_conformance.guard import guarded, ignoring_errors
 
 __all__ = ["START", "Bench", "Session"]
 
@@ -51,6 +52,10 @@ class Session:
         self.scale = 1.0 if full else adapter.scale
         self.clock = ManualClock(START)
         self._provider: Provider | None = None
+        self._was_open = False
+        self._refusal: BaseException | None = None
+        if not __debug__:
+            raise RuntimeError("python -O takes the assertions out of the cases: run the suite without it")
         # Runs that share a store must not share hubs.
         self._run = secrets.token_hex(4)
 
@@ -58,10 +63,27 @@ class Session:
     def provider(self) -> Provider:
         """The open provider, its clock in our hands. Opened at first use."""
         if self._provider is None:
-            provider = self.adapter.build(self.clock)
-            provider.open()
-            self._provider = provider
+            if self._refusal is not None:
+                # Not tried again at every case: to find no server can take its time.
+                raise self._refusal.with_traceback(None)
+            try:
+                self._provider = self._open()
+            except BaseException as error:
+                if not self._was_open:
+                    self._refusal = error
+                raise
+            self._was_open = True
         return self._provider
+
+    def _open(self) -> Provider:
+        provider = self.adapter.build(self.clock)
+        try:
+            provider.open()
+        except BaseException:
+            with ignoring_errors():
+                provider.close()
+            raise
+        return provider
 
     def reopen(self) -> Provider:
         """Close the provider and open the store anew."""
@@ -76,7 +98,7 @@ class Session:
 
     def abandon(self) -> None:
         """Close the provider, whatever it says to that: after a failure nobody knows how it was left."""
-        with suppress(Exception):
+        with ignoring_errors(), guarded(self.adapter.patience):
             self.close()
 
     def hub_name(self) -> str:
@@ -236,13 +258,13 @@ class Bench(Driver):
     def clear(self) -> None:
         """Close the handles and delete the hubs that the case made."""
         for provider in self._opened:
-            with suppress(Exception):
+            with ignoring_errors():
                 provider.close()
         self._delete(self._hubs)
 
     def _delete(self, names: Sequence[str]) -> None:
         # What a broken provider says to it was for the cases to find out.
-        with suppress(Exception):
+        with ignoring_errors():
             provider = self.session.provider
             for name in names:
                 with suppress(NotFound):

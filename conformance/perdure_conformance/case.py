@@ -53,7 +53,7 @@ class Case:
     variants: tuple[str, ...] = ("",)
     """The case is run once for each, and passes if all of them do."""
     slow: bool = False
-    """Left out of the kill matrix, where every broken provider would run it."""
+    """Left out of the whole kill matrix, where every broken provider would run it."""
 
     @property
     def area(self) -> str:

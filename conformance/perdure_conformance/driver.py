@@ -13,6 +13,7 @@ from perdure.spi import (
     ClaimActivities,
     ClaimTurns,
     Delivery,
+    Exchange,
     Fields,
     Hub,
     InstanceInfo,
@@ -20,6 +21,7 @@ from perdure.spi import (
     Lease,
     ManualClock,
     Message,
+    Millis,
     NewActivity,
     NewInstance,
     OrchestrationStatus,
@@ -76,6 +78,56 @@ def ids_of(items: Sequence[Delivery] | Sequence[Activity] | Sequence[InstanceInf
     return [item.id for item in items]
 
 
+def whole_history(hub: Hub, instance: str) -> list[bytes]:
+    """Return all events of an instance: in one page or in several, as the provider likes."""
+    events: list[bytes] = []
+    while True:
+        page = hub.read_history(instance, after=len(events) - 1, limit=1_000_000)
+        assert page.first_seq == len(events)
+        events += page.events
+        if not page.more:
+            return events
+        assert len(page.events) > 0, "an empty page says that there is more"
+
+
+def check_next_due(batch: TurnBatch | ActivityBatch, due: Millis) -> None:
+    """Check that a claim that got nothing says when to come again: later than now, and not later than `due`."""
+    assert list(batch.items) == []
+    assert batch.more is False
+    assert batch.next_due is not None
+    assert batch.next_due <= due
+    # Asked again at once it would get nothing, and its worker would turn in circles.
+    assert batch.next_due > batch.now
+
+
+class ByExchange:
+    """Stands before a hub and takes its hot path through `exchange`, a call each."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._hub, name)
+
+    def claim_turns(self, request: ClaimTurns) -> TurnBatch | None:
+        return self._hub.exchange(Exchange(claim_turns=request)).turns
+
+    def commit_turns(self, commits: Sequence[TurnCommit]) -> Sequence[Outcome]:
+        return self._hub.exchange(Exchange(commits=commits)).commits
+
+    def claim_activities(self, request: ClaimActivities) -> ActivityBatch | None:
+        return self._hub.exchange(Exchange(claim_activities=request)).activities
+
+    def complete_activities(self, done: Sequence[ActivityDone]) -> Sequence[Outcome]:
+        return self._hub.exchange(Exchange(done=done)).done
+
+    def renew(self, leases: Sequence[Lease], for_ms: int) -> Sequence[tuple[Outcome, Lease | None]]:
+        return self._hub.exchange(Exchange(renew=leases, renew_ms=for_ms)).renewed
+
+    def release(self, items: Sequence[Release]) -> Sequence[Outcome]:
+        return self._hub.exchange(Exchange(releases=items)).released
+
+
 class Driver:
     """Drives one hub; every default is the plainest request that does something."""
 
@@ -101,8 +153,15 @@ class Driver:
         return list(self.claim_batch(**fields).items)
 
     def claim_one(self, **fields: Any) -> TurnItem:
-        (item,) = self.claim(**fields)
-        return item
+        items = self.claim(**fields)
+        assert len(items) == 1
+        return items[0]
+
+    def claim_each(self, *instances: str, **fields: Any) -> dict[str, TurnItem]:
+        """Claim what is ready, which must be these instances, and return it by instance."""
+        items = {item.instance: item for item in self.claim(**fields)}
+        assert sorted(items) == sorted(instances)
+        return items
 
     def commit(self, item: TurnItem, **fields: Any) -> Outcome:
         (outcome,) = self.hub.commit_turns([turn_commit(item, **fields)])
@@ -114,10 +173,18 @@ class Driver:
         assert self.commit(item, **fields) is Outcome.OK
         return item
 
+    def turn_all(self, **fields: Any) -> list[TurnItem]:
+        """Claim every ready instance and commit all alike."""
+        items = self.claim()
+        outcomes = self.hub.commit_turns([turn_commit(item, **fields) for item in items])
+        assert list(outcomes) == [Outcome.OK] * len(items)
+        return items
+
     def started(self, instance: str = "a", **fields: Any) -> TurnItem:
         """Create an instance and commit its first turn."""
         assert self.create(instance) == [Outcome.OK]
         items = {item.instance: item for item in self.claim()}
+        assert instance in items
         item = items.pop(instance)
         for other in items.values():
             self.release(other.lease, penalize=False)
@@ -137,8 +204,15 @@ class Driver:
         return list(self.claim_work_batch(**fields).items)
 
     def claim_one_work(self, **fields: Any) -> Activity:
-        (item,) = self.claim_work(**fields)
-        return item
+        items = self.claim_work(**fields)
+        assert len(items) == 1
+        return items[0]
+
+    def claim_each_work(self, *instances: str, **fields: Any) -> dict[str, Activity]:
+        """Claim what is ready, which must be one activity of each of these instances, and return it by instance."""
+        items = self.claim_work(**fields)
+        assert sorted(item.instance for item in items) == sorted(instances)
+        return {item.instance: item for item in items}
 
     def complete(self, item: Activity, result: Message | None = None) -> Outcome:
         (outcome,) = self.hub.complete_activities([ActivityDone(lease=item.lease, message=result)])
@@ -166,7 +240,7 @@ class Driver:
         return ids_of(self.hub.query_instances(InstanceQuery(**fields)).items)
 
     def history(self, instance: str = "a") -> list[bytes]:
-        return list(self.hub.read_history(instance, limit=1_000_000).events)
+        return whole_history(self.hub, instance)
 
     def purge(self, *ids: str, **fields: Any) -> PurgeResult:
         if ids:

@@ -42,9 +42,8 @@ class Evidence:
         self.controls += 1
         self.lacks_control = False
 
-    def note(self, name: str, answer: object) -> None:
-        """Note a call and its answer."""
-        self.calls[name] += 1
+    def note(self, answer: object) -> None:
+        """Note the answer to a call."""
         if _did_something(answer):
             self.control()
         elif _returned_something(answer):
@@ -72,7 +71,7 @@ def _did_something(answer: object) -> bool:
             parts = (answer.commits, answer.done, answer.renewed, answer.released, answer.turns, answer.activities)
             return any(_did_something(part) for part in parts)
         case [*items]:
-            return any(item in _DONE or (isinstance(item, tuple) and item[0] in _DONE) for item in items)
+            return any(item in _DONE or (isinstance(item, tuple) and item and item[0] in _DONE) for item in items)
         case _:
             return False
 
@@ -102,8 +101,9 @@ class RecordingHub:
             return found
 
         def call(*args: Any, **kwargs: Any) -> Any:
+            self._evidence.calls[name] += 1
             answer = found(*args, **kwargs)
-            self._evidence.note(name, answer)
+            self._evidence.note(answer)
             return answer
 
         # Found without this detour from now on.

@@ -30,6 +30,7 @@ INVARIANTS: Final = {
     "I20": "Closing or dying corrupts nothing: leases run out as usual.",
     "RESULTS": "One answer for each item, in the order asked; a stale item touches none of its neighbours; "
     "a malformed one makes the whole call raise, with its index and without effect.",
+    "BATCH": "A call for many items makes about as many calls to the driver as a call for one.",
     "QUERIES": "A query returns what matches, each once, in (created_at, id) order, whatever happens meanwhile.",
     "PURGE": "A purge takes an instance with all that is its own, in one step, and nothing that runs unless forced.",
     "REPLACE": "A replaced instance is gone with everything that was its own; only rev goes on counting.",
@@ -42,4 +43,4 @@ INVARIANTS: Final = {
     "16KB": "A custom status is at most 16,384 bytes of UTF-16, checked at the call, never truncated.",
     "ENGINE": "The engine on this provider keeps its own promises: one result a step, the same history however run.",
 }
-"""By the name under which a case cites it. I1 to I20 are those of `docs/architecture.md`."""
+"""By the name under which a case cites it. `docs/conformance.md` lists them."""

@@ -5,6 +5,7 @@ It is loaded in every run of pytest where perdure is installed, so that it impor
 
 from __future__ import annotations
 
+import argparse
 import secrets
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from perdure_conformance.case import Case, Level, case_of
-from perdure_conformance.recorder import Recorder
+from perdure_conformance.recorder import RECORDER, Recorder, problem_with_writing
 
 if TYPE_CHECKING:
     from perdure_conformance.bench import Bench
@@ -21,11 +22,13 @@ if TYPE_CHECKING:
 
 # Without it a failed assertion would say nothing but that it failed.
 pytest.register_assert_rewrite(
-    *(f"perdure_conformance.{name}" for name in ("bench", "cases", "driver", "honesty", "stage"))
+    *(f"perdure_conformance.{name}" for name in ("bench", "cases", "driver", "honesty", "programs", "stage"))
 )
 
 RUN: Final = pytest.StashKey["Run"]()
+_SUITE: Final = Path(__file__).parent
 _BENCH: Final = pytest.StashKey["Bench"]()
+_PASSED: Final = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,25 +43,38 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=max(Level),
         help=f"run the cases up to this level: {', '.join(Level)} (default: {max(Level)})",
     )
-    group.addoption("--provider-report", metavar="FILE", type=Path, help="write a report as JSON")
-    group.addoption("--provider-waivers", metavar="FILE", type=Path, help="a TOML file of cases that may fail")
+    group.addoption("--provider-report", metavar="FILE", type=_file_to_write, help="write a report as JSON")
+    group.addoption("--provider-waivers", metavar="FILE", help="a TOML file of cases that may fail")
     group.addoption("--provider-seed", metavar="N", type=int, help="repeat the generated parts of a run")
     group.addoption("--provider-full", action="store_true", help="run large cases in full")
+
+
+def _file_to_write(text: str) -> Path:
+    problem = problem_with_writing(text)
+    if problem is not None:
+        raise argparse.ArgumentTypeError(problem)
+    return Path(text)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Choose the seed, once for all processes of the run, and gather what they find out."""
     if hasattr(config, "workerinput"):
+        config.option.provider_seed = config.workerinput["conformance_seed"]
         return
     if config.option.provider_seed is None:
         config.option.provider_seed = secrets.randbelow(2**32)
-    config.pluginmanager.register(Recorder(config), "perdure-conformance-recorder")
+    config.pluginmanager.register(Recorder(config), RECORDER)
+    # What is wrong with these is said once, and not at every case.
+    if config.option.provider_url or config.option.provider_waivers:
+        from perdure_conformance.run import check_options  # noqa: PLC0415
+
+        check_options(config)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a case once for each of its variants."""
     spec = case_of(metafunc.function)
-    if spec is not None and spec.variants != ("",):
+    if spec is not None and spec.variants != ("",) and "_variant" in metafunc.fixturenames:
         metafunc.parametrize("_variant", spec.variants)
 
 
@@ -80,6 +96,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in dropped]
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse to run our own test class on nothing. Another one's adapter may come with a fixture."""
+    if session.config.option.provider_url or hasattr(session.config, "workerinput"):
+        return
+    if any(item.path.parent == _SUITE and _spec(item) is not None for item in session.items):
+        raise pytest.UsageError("say which provider is under test: --provider-url URL")
+
+
 @pytest.fixture
 def _variant() -> str:
     return ""
@@ -89,31 +113,42 @@ def _variant() -> str:
 def bench(request: pytest.FixtureRequest, _variant: str) -> Iterator[Bench]:
     """A fresh hub of the provider under test, for one conformance case."""
     from perdure_conformance.bench import Bench  # noqa: PLC0415
+    from perdure_conformance.guard import guarded  # noqa: PLC0415
 
     spec = _spec(request.node)
     if spec is None:
         raise pytest.UsageError("the fixture bench is for the cases of a ProviderConformance")
     session = _run(request.config).session_of(request.node)
-    bench = Bench(session, seed=session.case_seed(spec.id, _variant), variant=_variant)
+    patience = session.adapter.patience
+    with guarded(patience):
+        bench = Bench(session, seed=session.case_seed(spec.id, _variant), variant=_variant)
     request.node.stash[_BENCH] = bench
     yield bench
     try:
         if request.node.stash.get(_PASSED, False):
             bench.finish()
     finally:
-        bench.clear()
+        with guarded(patience):
+            bench.clear()
 
 
-_PASSED: Final = pytest.StashKey[bool]()
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     """Run what is due in place of a case that doesn't apply."""
     spec = _spec(pyfuncitem)
-    if spec is not None:
-        _run(pyfuncitem.config).before_call(spec, pyfuncitem.stash[_BENCH])
-    return None
+    if spec is None:
+        return (yield)
+    from perdure_conformance.guard import guarded  # noqa: PLC0415
+
+    bench = pyfuncitem.stash.get(_BENCH, None)
+    if bench is None or pyfuncitem.funcargs.get("bench") is not bench:
+        raise pytest.UsageError("the fixture bench of a case is that of the suite: give yours another name")
+    with guarded(bench.adapter.patience):
+        left_out = _run(pyfuncitem.config).before_call(spec, bench)
+    if left_out is not None:
+        pytest.skip(left_out)
+    with guarded(bench.adapter.patience):
+        return (yield)
 
 
 def pytest_assertrepr_compare(config: pytest.Config, op: str, left: object, right: object) -> None:
@@ -146,7 +181,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     targets = run.targets()
     run.close()
-    recorder = session.config.pluginmanager.get_plugin("perdure-conformance-recorder")
+    recorder = session.config.pluginmanager.get_plugin(RECORDER)
     if recorder is None:
         session.config.workeroutput["conformance"] = targets  # type: ignore[attr-defined]  # where xdist looks
     else:

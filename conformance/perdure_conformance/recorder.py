@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 if TYPE_CHECKING:
     from perdure_conformance.report import Report
 
-__all__ = ["Recorder"]
+__all__ = ["RECORDER", "Recorder", "problem_with_writing"]
+
+RECORDER: Final = "perdure-conformance-recorder"
+"""The name under which pytest knows it."""
 
 
 class Recorder:
@@ -30,12 +35,49 @@ class Recorder:
         self.reports: dict[str, Report] = {}
         """By test class, once the session has finished."""
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Give the seed to another process, which would choose its own."""
+        node.workerinput["conformance_seed"] = self._config.option.provider_seed
+
+    def pytest_sessionstart(self) -> None:
+        """Empty the report of a former run: were this one killed, it would be taken for this one's."""
+        if self._config.option.provider_report is not None:
+            self._config.option.provider_report.write_text("")
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Look at what this process is going to run."""
+        self._check_targets([item.nodeid for item in session.items])
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
+        """Look at what the other processes are going to run."""
+        self._check_targets(ids)
+
+    def _check_targets(self, nodeids: list[str]) -> None:
+        option = self._config.option
+        if option.provider_report is None:
+            return
+        from perdure_conformance.suite import canonical_names  # noqa: PLC0415
+
+        targets = set()
+        for nodeid in nodeids:
+            target, _, name = nodeid.partition("[")[0].rpartition("::")
+            if name in canonical_names():
+                targets.add(target)
+        if len(targets) > 1:
+            raise pytest.UsageError(
+                f"--provider-report is of one provider, and this run has {len(targets)}: {', '.join(sorted(targets))}"
+            )
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note a result; one of a later phase takes the place of an earlier one's."""
+        """Note a result. What once failed has failed, whatever comes after it."""
         for name, data in report.user_properties:
             if name == "conformance" and isinstance(data, dict):
-                target = report.nodeid.rpartition("::")[0]
-                self._results.setdefault(target, {})[data["case"], data["variant"]] = data
+                results = self._results.setdefault(data["target"], {})
+                key = data["case"], data["variant"]
+                if key not in results or results[key]["outcome"] not in ("fail", "error"):
+                    results[key] = data["result"]
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -51,8 +93,10 @@ class Recorder:
         from perdure_conformance.run import waivers_of  # noqa: PLC0415
 
         option = self._config.option
+        unheard = {"error": "no process that reached it came to its end"}
+        lost = {"url": option.provider_url or "unknown://", "provider": unheard}
         for target, results in self._results.items():
-            about = self.targets.get(target, {"url": "unknown://", "provider": {"error": "its process died"}})
+            about = self.targets.get(target, lost)
             self.reports[target] = Report(
                 url=about["url"],
                 provider=about["provider"],
@@ -64,8 +108,6 @@ class Recorder:
                 waivers=waivers_of(self._config),
             )
         if option.provider_report is not None:
-            if len(self.reports) > 1:
-                raise pytest.UsageError(f"--provider-report is of one provider; this run has {len(self.reports)}")
             (report,) = self.reports.values()
             option.provider_report.write_text(json.dumps(report.document(), indent=2) + "\n", encoding="utf-8")
 
@@ -77,5 +119,17 @@ class Recorder:
 
         terminalreporter.section("perdure conformance")
         for report in self.reports.values():
-            for line in verdict_lines(report):
+            for line in verdict_lines(report, terminalreporter._tw.fullwidth):
                 terminalreporter.write_line(line)
+
+
+def problem_with_writing(file: str) -> str | None:
+    """Say why a file can't be written, None if it can: before a run, for afterwards it would be for nothing."""
+    path = Path(file)
+    if path.is_dir():
+        return f"{file} is a directory, not a file to write"
+    if not path.parent.is_dir():
+        return f"there is no directory {path.parent} to write {path.name} to"
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        return f"{file} may not be written"
+    return None

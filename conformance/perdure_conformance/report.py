@@ -14,8 +14,10 @@ from perdure.spi import SPI_VERSION, ProviderURL
 from perdure_conformance import SUITE_VERSION
 from perdure_conformance.bench import Session
 from perdure_conformance.case import Case, Level
+from perdure_conformance.guard import TimedOut, guarded
 from perdure_conformance.suite import canonical_cases, content_hash
 from perdure_conformance.waivers import Waiver
+from perdure_conformance.wording import Wording
 
 __all__ = ["LevelResult", "Outcome", "Report", "Result", "describe"]
 
@@ -51,6 +53,8 @@ class LevelResult:
 
     level: Level
     counts: dict[Outcome, int]
+    needs: Level | None = None
+    """The lowest of the levels below it that applies and is not granted: nothing stands on a missing ground."""
 
     @property
     def total(self) -> int:
@@ -59,8 +63,8 @@ class LevelResult:
 
     @property
     def granted(self) -> bool:
-        """Whether every case that applies was run and passed, and there was one."""
-        return self.counts.get("pass", 0) > 0 and self.counts.keys() <= {"pass", "n/a"}
+        """Whether every case that applies, of this level and those below it, was run and passed."""
+        return self.needs is None and self.counts.get("pass", 0) > 0 and self.counts.keys() <= {"pass", "n/a"}
 
     @property
     def applies(self) -> bool:
@@ -109,7 +113,11 @@ class Report:
         counts: dict[Level, Counter[Outcome]] = {level: Counter() for level in Level if level <= self.level}
         for spec, outcome, _ in self.cases():
             counts[spec.level][outcome] += 1
-        return [LevelResult(level=level, counts=dict(count)) for level, count in counts.items()]
+        results: list[LevelResult] = []
+        for level, count in counts.items():
+            needs = next((below.level for below in results if below.applies and not below.granted), None)
+            results.append(LevelResult(level=level, counts=dict(count), needs=needs))
+        return results
 
     @property
     def conformant(self) -> bool:
@@ -167,16 +175,25 @@ def _result_document(result: Result) -> dict[str, Any]:
 
 
 def describe(session: Session) -> dict[str, Any]:
-    """Return what a provider says of itself, or what it raised when it was asked."""
+    """Return what a provider says of itself, or what it raised when it was asked; plain, to cross processes."""
+    clean = Wording(session.adapter.url).clean
+
+    def plain(value: Any) -> Any:
+        if value is None or type(value) in (bool, int):
+            return value
+        return clean(value if isinstance(value, str) else repr(value))
+
     try:
-        provider = session.provider
+        with guarded(session.adapter.patience):
+            provider = session.provider
+            server = session.adapter.server_version(provider)
         return {
-            "name": provider.name,
-            "version": provider.version,
-            "server": session.adapter.server_version(provider),
+            "name": plain(provider.name),
+            "version": plain(provider.version),
+            "server": plain(server),
             "spi": ".".join(map(str, provider.SPI)),
-            "capabilities": asdict(provider.capabilities),
-            "limits": asdict(provider.limits),
+            "capabilities": {name: plain(value) for name, value in asdict(provider.capabilities).items()},
+            "limits": {name: plain(value) for name, value in asdict(provider.limits).items()},
         }
-    except Exception as error:
-        return {"error": f"{type(error).__name__}: {error}"}
+    except (Exception, SystemExit, TimedOut) as error:
+        return {"error": clean(f"can't be opened: {type(error).__name__}: {error}")}

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.resources import files
 from itertools import count
 from pathlib import Path
@@ -18,8 +19,9 @@ from perdure_conformance import SUITE_VERSION, evidence
 from perdure_conformance.adapter import Adapter, find_adapter
 from perdure_conformance.bench import Bench, Session
 from perdure_conformance.case import Case, cases_of
+from perdure_conformance.guard import TimedOut, guarded
 from perdure_conformance.honesty import NEGATIVE_CHECKS, declares
-from perdure_conformance.mutant import Mutant
+from perdure_conformance.mutant import Base, Mutant
 from perdure_conformance.suite import ProviderConformance, content_hash
 
 __all__ = ["CONTROL", "MutantResult", "SelfTest", "run_case", "run_mutant"]
@@ -47,12 +49,13 @@ class MutantResult:
     def problem(self) -> str | None:
         """What is wrong with it; None if it was killed as it must be."""
         if self.verdicts[CONTROL] != "pass":
-            return f"is broken: it fails the control case {CONTROL} ({self.reasons[CONTROL]})"
-        spared = [case for case in self.mutant.killed_by if self.verdicts.get(case) != "kill"]
-        if spared:
-            found = ", ".join(f"{case} ({self.verdicts.get(case, 'unknown case')})" for case in spared)
-            return f"survives {found}"
-        return None
+            return f"is broken: it fails the control case {self._told(CONTROL)}"
+        spared = [self._told(case) for case in self.mutant.killed_by if self.verdicts.get(case) != "kill"]
+        return f"survives {', '.join(spared)}" if spared else None
+
+    def _told(self, case: str) -> str:
+        verdict = self.verdicts.get(case, "there is no such case")
+        return f"{case} ({verdict}{f': {reason}' if (reason := self.reasons.get(case)) else ''})"
 
     @property
     def killers(self) -> list[str]:
@@ -68,16 +71,16 @@ class SelfTest:
 
     @property
     def unproven(self) -> list[str]:
-        """Cases that no mutant proves. The control case is proven by them all."""
-        killers = {case for result in self.results for case in result.killers}
-        return sorted({spec.id for spec, _ in cases_of(ProviderConformance)} - killers - {CONTROL})
+        """Cases that no mutant proves: none that names them is killed by them. The control case is proven by all."""
+        proven = {case for result in self.results for case in result.killers if case in result.mutant.killed_by}
+        return sorted({spec.id for spec, _ in cases_of(ProviderConformance)} - proven - {CONTROL})
 
-    def problems(self, *, whole: bool = True) -> Iterator[str]:
-        """Yield what must be mended, a line each; only of a whole matrix what it says of the cases."""
+    def problems(self, *, all_mutants: bool = True) -> Iterator[str]:
+        """Yield what must be mended, a line each; what they say of the cases only where all mutants were run."""
         for result in self.results:
             if result.problem is not None:
                 yield f"mutant {result.mutant.number} {result.mutant.name} {result.problem}"
-        if not whole:
+        if not all_mutants:
             return
         listed = unproven_cases()
         for case in self.unproven:
@@ -115,16 +118,17 @@ def unproven_cases() -> set[str]:
     return {line for line in lines if line}
 
 
-def run_mutant(mutant: Mutant, *, only_named: bool = False) -> MutantResult:
-    """Run the cases on a mutant: all but the slow ones, or only the control and those that must kill it."""
+def run_mutant(mutant: Mutant, *, whole: bool = False) -> MutantResult:
+    """Run on a mutant the control case and those that must kill it; as a whole row all others too, but slow ones."""
     wanted = {CONTROL, *mutant.killed_by}
     result = MutantResult(mutant=mutant, verdicts={}, reasons={})
+    _use_once(mutant.base)
     with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
         mutant.apply(patch)
-        session = Session(_adapter(mutant, Path(directory)))
+        session = Session(_adapter(mutant.base, Path(directory)))
         try:
             for spec, function in cases_of(ProviderConformance):
-                if spec.id in wanted or not (only_named or spec.slow):
+                if spec.id in wanted or (whole and not spec.slow):
                     verdict, reason = _run_variants(session, spec, function)
                     result.verdicts[spec.id] = verdict
                     if reason:
@@ -134,8 +138,17 @@ def run_mutant(mutant: Mutant, *, only_named: bool = False) -> MutantResult:
     return result
 
 
-def _adapter(mutant: Mutant, directory: Path) -> Adapter:
-    if mutant.base == "memory":
+@cache
+def _use_once(base: Base) -> None:
+    """Have a provider import all of itself: a module first imported under a patch would keep what it took from it."""
+    with tempfile.TemporaryDirectory() as directory:
+        session = Session(_adapter(base, Path(directory)))
+        Bench(session).clear()
+        session.close()
+
+
+def _adapter(base: Base, directory: Path) -> Adapter:
+    if base == "memory":
         return find_adapter(f"memory://mutant-{next(_numbers)}")
     return find_adapter(f"sqlite:///{directory}/mutant.db")
 
@@ -152,7 +165,7 @@ def _run_variants(session: Session, spec: Case, function: Callable[[Any, Bench],
 def run_case(session: Session, spec: Case, function: Callable[[Any, Bench], None], variant: str) -> tuple[Verdict, str]:
     """Run one case in one variant without pytest around it, and say why it failed if it did."""
     try:
-        with _bench(session, spec, variant) as bench:
+        with guarded(session.adapter.patience), _bench(session, spec, variant) as bench:
             undeclared = [name for name in spec.requires if not declares(bench.capabilities, name)]
             for name in undeclared:
                 NEGATIVE_CHECKS[name](bench)
@@ -160,10 +173,10 @@ def run_case(session: Session, spec: Case, function: Callable[[Any, Bench], None
                 return "n/a", ""
             function(ProviderConformance(), bench)
             bench.finish()
-    except (AssertionError, pytest.fail.Exception) as error:
+    except (AssertionError, pytest.fail.Exception, TimedOut) as error:
         session.abandon()
         return "kill", _first_line(error)
-    except Exception as error:
+    except (Exception, SystemExit, GeneratorExit) as error:
         session.abandon()
         # What the provider raises at a call that should have worked is found out by the case that makes the call.
         in_call = any(frame.f_code.co_filename == evidence.__file__ for frame, _ in walk_tb(error.__traceback__))
@@ -183,4 +196,7 @@ def _bench(session: Session, spec: Case, variant: str) -> Iterator[Bench]:
 
 def _first_line(error: BaseException) -> str:
     lines: Sequence[str] = str(error).splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:200]
+    # Without pytest around it an assertion says nothing but where it stands.
+    places = [(Path(frame.f_code.co_filename), line) for frame, line in walk_tb(error.__traceback__)]
+    where = "".join(f" at {path.name}:{line}" for path, line in places if path.parent.name == "cases")
+    return f"{type(error).__name__}: {lines[0][:200] if lines else ''}{where}"

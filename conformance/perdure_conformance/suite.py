@@ -32,7 +32,7 @@ from perdure_conformance.cases.queries import QueryCases
 from perdure_conformance.cases.timers import TimerCases
 from perdure_conformance.cases.wakeup import WakeUpCases
 
-__all__ = ["ProviderConformance", "canonical_cases", "content_hash"]
+__all__ = ["ProviderConformance", "canonical_cases", "canonical_names", "content_hash"]
 
 
 class ProviderConformance(
@@ -69,6 +69,12 @@ class ProviderConformance(
 def canonical_cases() -> dict[str, Case]:
     """Return every case of the suite by its id: what a provider has to pass, whoever runs it and however."""
     return {spec.id: spec for spec, _ in cases_of(ProviderConformance)}
+
+
+@cache
+def canonical_names() -> frozenset[str]:
+    """Return the names of the cases' functions."""
+    return frozenset(function.__name__ for _, function in cases_of(ProviderConformance))
 
 
 @cache

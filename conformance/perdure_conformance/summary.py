@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from textwrap import shorten
+from textwrap import wrap
 from typing import Final
 
 from perdure_conformance import SUITE_VERSION
@@ -15,9 +15,8 @@ from perdure_conformance.suite import content_hash
 
 __all__ = ["matrix_lines", "summary_lines", "verdict_lines"]
 
-_WIDTH: Final = 110
-_SHOWN: Final = 5
-"""Failures told in full; the rest is named."""
+_SCREEN: Final = 36
+"""Lines. As many failures are told in full as there is room for; the rest is named."""
 
 _WORDS: Final[dict[Outcome, str]] = {
     "fail": "failed",
@@ -29,65 +28,106 @@ _WORDS: Final[dict[Outcome, str]] = {
 }
 
 
-def verdict_lines(report: Report) -> Iterator[str]:
+def verdict_lines(report: Report, width: int) -> Iterator[str]:
     """Yield what a run found out about one provider, a line for each level and the verdict."""
-    yield f"{report.printable_url}  {_provider(report)}"
+    yield from _wrapped(f"{report.printable_url}  {_provider(report)}", width, lines=2)
     for result in report.levels():
-        yield f"  {result.level} {result.level.subject:<8} {_counts(result):<60} {_granted(result)}"
+        start = f"  {result.level} {result.level.subject:<8} {_granted(result):<14} "
+        yield from _wrapped(_counts(result), width, lines=2, start=start)
     yield _verdict(report)
 
 
-def summary_lines(report: Report) -> Iterator[str]:
+def summary_lines(report: Report, width: int) -> Iterator[str]:
     """Yield the verdict with what led to it: failures, what was not run, what was waived."""
-    yield f"suite {SUITE_VERSION} (content {content_hash()}), seed {report.seed}"
-    yield from verdict_lines(report)
-    cases = report.cases()
-    bad = [
-        (spec, result) for spec, outcome, results in cases if outcome in ("fail", "error") for result in _bad(results)
-    ]
-    for spec, result in bad[:_SHOWN]:
+    head = [f"suite {SUITE_VERSION} (content {content_hash()}), seed {report.seed}", *verdict_lines(report, width)]
+    tail = [line for outcome in _WORDS if outcome not in ("fail", "error") for line in _listed(report, outcome, width)]
+    yield from head
+    room = _SCREEN - len(head) - len(tail) - 2
+    failures = _failures(report)
+    for shown, alike in enumerate(failures):
+        lines = ["", *_failure(alike, width)]
+        room -= len(lines)
+        if shown and room < 0:
+            yield ""
+            yield from _named("also failed", [spec.id for alike in failures[shown:] for spec, _ in alike], width)
+            break
+        yield from lines
+    if tail:
         yield ""
-        yield from _failure(spec, result)
-    if len(bad) > _SHOWN:
-        yield ""
-        yield _list("and these", list(dict.fromkeys(spec.id for spec, _ in bad[_SHOWN:])))
-    for outcome, title in (("missing", "not executed"), ("not-run", "not run"), ("waived", "waived")):
-        named = [_named(spec, results) for spec, found, results in cases if found == outcome]
-        if named:
-            yield _list(title, named)
+        yield from tail
 
 
-def matrix_lines(test: SelfTest, problems: Sequence[str]) -> Iterator[str]:
+def matrix_lines(test: SelfTest, problems: Sequence[str], width: int) -> Iterator[str]:
     """Yield the kill matrix, a line for each mutant, and what is wrong with it."""
     yield f"suite {SUITE_VERSION} (content {content_hash()})"
+    room = max(20, width - 52)
     for result in test.results:
         mutant = result.mutant
         others = len(set(result.killers) - set(mutant.killed_by))
         by = "SURVIVES" if result.problem else f"killed by {', '.join(mutant.killed_by)}"
-        yield f"{mutant.number:>4} {mutant.base:<6} {mutant.title:<70.70} {by}" + (f" and {others} more" * bool(others))
+        title = f"{mutant.title:<{room}.{room}}"
+        yield f"{mutant.number:>4} {mutant.base:<6} {title} {by}" + (f" and {others} more" * bool(others))
     killed = sum(result.problem is None for result in test.results)
     yield f"{killed} of {len(test.results)} mutants killed; cases that no mutant proves: {len(test.unproven)}"
     yield from problems
 
 
-def _failure(spec: Case, result: Result) -> Iterator[str]:
+def _failures(report: Report) -> list[list[tuple[Case, Result]]]:
+    """Return what failed, those together that failed alike: a provider that can't be opened fails them all."""
+    alike: dict[tuple[str, ...], list[tuple[Case, Result]]] = {}
+    for spec, _, results in report.cases():
+        for result in results:
+            if result.outcome in ("fail", "error"):
+                where = "" if result.came.startswith("raised ") else result.where
+                alike.setdefault((result.outcome, result.came, where), []).append((spec, result))
+    return list(alike.values())
+
+
+def _failure(alike: list[tuple[Case, Result]], width: int) -> Iterator[str]:
+    (spec, result), *others = alike
     variant = f"[{result.variant}]" if result.variant else ""
-    yield f"{result.outcome.upper()} {spec.id}{variant} {spec.title}"
-    yield f"  expected  {_line(result.expected)}"
-    yield f"  came      {_line(result.came)}"
-    yield f"  {spec.invariants[0]:<8}  {INVARIANTS[spec.invariants[0]]}"
+    title = "" if result.expected == spec.title else spec.title
+    yield from _wrapped(f"{result.outcome.upper()} {spec.id}{variant} {title}", width, lines=2)
+    invariant = spec.invariants[0]
+    for name, text in (("expected", result.expected), ("came", result.came), (invariant, INVARIANTS[invariant])):
+        yield from _wrapped(text, width, lines=2, start=f"  {name:<8}  ")
     detail = f", {result.detail}" if result.detail else ""
-    yield f"  at {result.where}, run it alone with -k {spec.id}{detail}"
+    yield from _wrapped(f"{result.where}, run it alone with -k {spec.id}{detail}", width, lines=2, start="  at ")
+    names = [name for name in dict.fromkeys(other.id for other, _ in others) if name != spec.id]
+    if names:
+        yield from _named("  alike", names, width)
 
 
-def _bad(results: list[Result]) -> list[Result]:
-    return [result for result in results if result.outcome in ("fail", "error")]
+def _listed(report: Report, outcome: Outcome, width: int) -> Iterator[str]:
+    """Yield the cases of an outcome, those together that have it for the same reason."""
+    named: dict[str, list[str]] = {}
+    for spec, found, results in report.cases():
+        if found == outcome:
+            detail = next((result.detail for result in results if result.detail), "")
+            named.setdefault(detail, []).append(spec.id)
+    for detail, names in named.items():
+        yield from _named(f"{_WORDS[outcome]}{f', {detail}' if detail else ''}", names, width)
+
+
+def _named(title: str, names: list[str], width: int) -> list[str]:
+    names = list(dict.fromkeys(names))
+    placeholder = f" ... ({len(names)} in all)"
+    return wrap(f"{title}: {', '.join(names)}", width, max_lines=2, placeholder=placeholder, subsequent_indent="    ")
+
+
+def _wrapped(text: str, width: int, *, lines: int, start: str = "") -> list[str]:
+    indent = " " * len(start)
+    wrapped = wrap(
+        text, width, initial_indent=start, subsequent_indent=indent, max_lines=lines, placeholder=" ...",
+        break_on_hyphens=False,
+    )  # fmt: skip
+    return wrapped or [start.rstrip()]
 
 
 def _provider(report: Report) -> str:
     about = report.provider
     if "error" in about:
-        return f"can't be opened: {_line(about['error'])}"
+        return str(about["error"])
     server = f" on {about['server']}" if about.get("server") else ""
     return f"{about['name']} {about['version']}{server}, SPI {about['spi']}"
 
@@ -101,7 +141,10 @@ def _counts(result: LevelResult) -> str:
 def _granted(result: LevelResult) -> str:
     if result.granted:
         return "granted"
-    return "not granted" if result.applies else "does not apply"
+    if not result.applies:
+        return "does not apply"
+    alone = result.counts.keys() <= {"pass", "n/a"}
+    return f"needs {result.needs}" if result.needs is not None and alone else "not granted"
 
 
 def _verdict(report: Report) -> str:
@@ -109,16 +152,3 @@ def _verdict(report: Report) -> str:
         return "not conformant"
     granted = [result.level.value for result in report.levels() if result.granted]
     return f"conformant: {', '.join(granted)}"
-
-
-def _named(spec: Case, results: list[Result]) -> str:
-    detail = next((result.detail for result in results if result.detail), "")
-    return f"{spec.id} ({detail})" if detail else spec.id
-
-
-def _list(title: str, names: list[str]) -> str:
-    return shorten(f"{title}: {', '.join(names)}", 4 * _WIDTH, placeholder=f" ... ({len(names)} in all)")
-
-
-def _line(text: str) -> str:
-    return shorten(text, 2 * _WIDTH, placeholder=" ...")

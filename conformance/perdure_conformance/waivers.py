@@ -20,6 +20,7 @@ class Waiver:
     """Leave to fail one case."""
 
     case: str
+    """Its id, or `ID[variant]` where it has variants."""
     reason: str
     issue: str
     """Where the mending is followed: a URL, or a number."""

@@ -27,4 +27,5 @@ class MemoryAdapter(Adapter):
                 "activities": len(state.activities),
                 "queue": len(list(state.queue)),
                 "messages": sum(map(len, inboxes)),
+                "remembered": sum(inbox.remembered for inbox in inboxes),
             }

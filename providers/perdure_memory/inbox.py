@@ -55,6 +55,11 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._by_id)
 
+    @property
+    def remembered(self) -> int:
+        """How many consumed ids it remembers."""
+        return len(self._remembered)
+
     def stored_due(self, due: Millis, now: Millis) -> Millis:
         """Return the due time to store for one asked for; 0 is now, or later where the clock went back."""
         if due:

@@ -126,7 +126,7 @@ def _commit_turn(state: HubState, commit: TurnCommit, now: Millis, limits: Limit
         return Outcome.CONFLICT
     _write_history(instance, commit)
     _consume(state, instance, commit, now + limits.dedupe_ms)
-    _settle(state, commit)
+    _settle(state, instance, commit)
     _change_activities(state, instance, commit, now)
     _send(state, instance, commit, now)
     _set_state(state, instance, commit, now)
@@ -173,10 +173,10 @@ def _send(state: HubState, instance: Instance, commit: TurnCommit, now: Millis) 
         instance.inbox.remove(message_id)
 
 
-def _settle(state: HubState, commit: TurnCommit) -> None:
+def _settle(state: HubState, instance: Instance, commit: TurnCommit) -> None:
     for lease in commit.settled:
         activity = state.activities.get(lease.key)
-        if activity is not None and activity.ownership.grants(lease):
+        if activity is not None and activity.instance == instance.id and activity.ownership.grants(lease):
             state.remove_activity(activity)
 
 

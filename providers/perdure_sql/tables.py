@@ -171,8 +171,10 @@ class Tables:
             metadata,
             owner(),
             words("id", key=True),
+            # So that a hub finds what it may forget, and no other's.
+            _int("hub"),
             _int("until"),
-            Index("perdure_remembered_until", "until"),
+            Index("perdure_remembered_until", "hub", "until"),
             sqlite_with_rowid=False,
         )
 

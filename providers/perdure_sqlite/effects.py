@@ -84,7 +84,7 @@ INSERT_ACTIVITY = insert_into(
     *("hub", "instance", "id", "name", "queue", "due", "fence", "lease_until", "hidden_until", "attempt", "payload"),
     prefix="OR IGNORE",
 )
-REMEMBER = insert_into(_remembered, "instance", "id", "until", prefix="OR REPLACE")
+REMEMBER = insert_into(_remembered, "instance", "id", "hub", "until", prefix="OR REPLACE")
 SET_INPUT = sql(
     update(_inputs).where(_inputs.c.instance == number("where_key")).values(input=bindparam("set_input")),
     "set_input",
@@ -143,11 +143,13 @@ DELETE_ACTIVITY = sql(
 )
 SETTLE = sql(
     delete(_activities).where(
-        _activities.c.key == number("key"), _activities.c.token == words("token"), _activities.c.hub == number("hub")
+        _activities.c.key == number("key"),
+        _activities.c.token == words("token"),
+        _activities.c.instance == number("instance"),
     ),
     "key",
     "token",
-    "hub",
+    "instance",
 )
 
 _rest = each("list_", "rest")

@@ -32,7 +32,7 @@ SELECT i.key, i.id, i.status FROM family JOIN perdure_instances AS i ON i.hub = 
 """
 _ALONE: Final = "SELECT key, id, status FROM perdure_instances WHERE hub = ? AND id = ?"
 
-_FORGETTABLE: Final = "SELECT instance, id FROM perdure_remembered WHERE until <= ? ORDER BY until LIMIT ?"
+_FORGETTABLE: Final = "SELECT instance, id FROM perdure_remembered WHERE hub = ? AND until <= ? ORDER BY until LIMIT ?"
 _FORGET: Final = "DELETE FROM perdure_remembered WHERE instance = ? AND id = ?"
 
 
@@ -138,7 +138,7 @@ def _purge_family(work: Work, id_: str, request: PurgeRequest, bounds: _Bounds) 
 
 
 def sweep(transact: Callable[[Callable[[Work], int]], int], budget_ms: int) -> PumpResult:
-    """Forget ids that may be sent anew, for about so long."""
+    """Forget ids of one hub that may be sent anew, for about so long."""
     deadline = time.monotonic() + budget_ms / 1000
     done = 0
     while True:
@@ -151,7 +151,7 @@ def sweep(transact: Callable[[Callable[[Work], int]], int], budget_ms: int) -> P
 
 
 def _sweep_portion(work: Work) -> int:
-    found = work.db.execute(_FORGETTABLE, (work.now, _PORTION)).fetchall()
+    found = work.db.execute(_FORGETTABLE, (work.hub, work.now, _PORTION)).fetchall()
     work.db.executemany(_FORGET, found)
     return len(found)
 

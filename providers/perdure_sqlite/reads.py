@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final
@@ -65,7 +66,8 @@ def get_instances(db: sqlite3.Connection, hub: int, ids: Sequence[str], fields: 
 
 def query_instances(db: sqlite3.Connection, hub: int, query: InstanceQuery) -> Page[InstanceInfo]:
     """Return one page, beginning behind the key in the cursor."""
-    size = query.page_size
+    # One row more tells whether there is more: a number that the driver must be able to pass.
+    size = min(query.page_size, sys.maxsize - 1)
     rows = execute(db, instance_page(TABLES, hub, query, decode_cursor(query), size + 1)).fetchall()
     items = [to_info(row) for row in rows[:size]]
     cursor = encode_cursor(query, items[-1].created_at, items[-1].id) if len(rows) > size else None

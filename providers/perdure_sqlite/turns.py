@@ -113,9 +113,10 @@ def _held(work: Work, request: ClaimTurns) -> dict[int, InstanceRow]:
     """Return the rows on which the request holds the current lease."""
     if not request.held:
         return {}
-    leases = {key_of(lease, LeaseKind.TURN): lease for lease in request.held}
-    work.load(list(leases))
-    found = ((work.rows.get(key), lease) for key, lease in leases.items())
+    # Not by key: beside the current lease of an instance a former one may be named.
+    keys = [key_of(lease, LeaseKind.TURN) for lease in request.held]
+    work.load(keys)
+    found = ((work.rows.get(key), lease) for key, lease in zip(keys, request.held, strict=True))
     return {row.key: row for row, lease in found if row is not None and row.owned_by(lease)}
 
 

@@ -58,7 +58,7 @@ class Work:
         self._messages: dict[tuple[int, str], tuple[int, int, int, str, int, int, int, bytes]] = {}
         self._removed: list[tuple[int, int, int]] = []
         self._recheck: set[int] = set()
-        self._remember: dict[tuple[int, str], tuple[int, str, int]] = {}
+        self._remember: dict[tuple[int, str], tuple[int, str, int, int]] = {}
         self._history: dict[tuple[int, int], tuple[int, int, int, bytes]] = {}
         self._activities: dict[tuple[int, str], tuple[int, int, str, str, str, int, int, int, int, int, bytes]] = {}
         self._scheduling: set[int] = set()
@@ -170,11 +170,14 @@ class Work:
         self._cancelled.append((row.key, id_))
 
     def settle(self, row: InstanceRow, lease: Lease) -> None:
-        """Have an activity deleted if its lease is the current one."""
+        """Have an activity of an instance deleted if its lease is the current one."""
+        if not lease.token.isascii():
+            # None of ours, and maybe no text that the driver takes.
+            return
         if row.key in self._scheduling:
             # Deletions are written first. What a former commit scheduled, and was there, must not come anew.
             self.flush()
-        self._settled.append((key_of(lease, LeaseKind.ACTIVITY), lease.token, self.hub))
+        self._settled.append((key_of(lease, LeaseKind.ACTIVITY), lease.token, row.key))
 
     def schedule(self, row: InstanceRow, new: NewActivity) -> None:
         """Have an activity inserted, unless it exists."""
@@ -248,7 +251,7 @@ class Work:
         """Have a consumed id remembered."""
         pair = (row.key, id_)
         self.known.add(pair)
-        self._remember[pair] = (row.key, id_, self.now + self.limits.dedupe_ms)
+        self._remember[pair] = (row.key, id_, self.hub, self.now + self.limits.dedupe_ms)
 
     # Writing.
 

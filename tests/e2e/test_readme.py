@@ -117,6 +117,17 @@ def test_five_minutes(clone: Path) -> None:
     assert counted == sum(path.is_file() for path in (clone / "examples").rglob("*"))
 
 
+def test_the_conformance_suite_says_what_a_provider_is_worth(clone: Path) -> None:
+    """The command of the README, but for the installation, on one of the areas."""
+    (block,) = blocks(section("Run the conformance tests"))
+    install, run = block.strip().split(" && ")
+    assert install == "pip install '.[conformance]'"
+    with Terminal(f"{run} -k LIF-01", clone) as terminal:
+        stdout, _ = terminal.process.communicate(timeout=60)
+    assert "L0 core" in stdout
+    assert terminal.process.returncode == 1, "one case makes no conformant provider"
+
+
 def test_ci_runs_the_two_commands_of_five_minutes() -> None:
     """On a tree of its own choice, and with a pip that says less."""
     told = [command for block in blocks(section("Five minutes")) for command in block.strip().split(" && ")]

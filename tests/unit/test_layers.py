@@ -64,11 +64,11 @@ def test_a_provider_imports_the_interface_alone(provider: str) -> None:
 
 def test_the_suite_imports_no_provider_but_the_reference() -> None:
     for path in files("conformance"):
+        # The broken providers are the real ones with something taken out.
+        if "mutants" in path.parts:
+            continue
         for module in imports(path):
-            # The broken providers are the real ones with something taken out.
-            if "mutants" not in path.parts:
-                assert module.split(".")[0] not in PROVIDERS - {"perdure_memory"}, f"{path} imports {module}"
-            assert module.split(".")[0] not in DRIVERS - {"sqlite3"}, f"{path} imports {module}"
+            assert module.split(".")[0] not in DRIVERS | PROVIDERS - {"perdure_memory"}, f"{path} imports {module}"
 
 
 def test_no_provider_imports_its_adapter() -> None:

@@ -17,6 +17,7 @@ MODULES: Final = (
     "atomicity",
     "capabilities",
     "concurrency",
+    "crashes",
     "custom_status",
     "exchange",
     "history",

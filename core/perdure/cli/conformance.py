@@ -19,6 +19,8 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         command = importlib.import_module("perdure_conformance.command")
     except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("perdure"):
+            raise
         raise UsageProblem(
             f'the conformance suite needs {error.name}; run: pip install "perdure[conformance]"'
         ) from error

@@ -56,8 +56,8 @@ class Limits:
     """Bytes of one payload (event, message, input, output, failure, custom status, memo): at least
     `MIN_PAYLOAD_BYTES`."""
     max_batch: int = 1000
-    """Items of one list in a call, not of those inside a commit. A claim for more is capped; any other longer list
-    is an `InvalidRequest`."""
+    """Items of one list in a call, not of those inside a commit: at least 100. A claim for more is capped; any other
+    longer list is an `InvalidRequest`."""
     max_commit_bytes: int = 64 * 1024 * 1024
     """Bytes of all payloads in one `TurnCommit`."""
     max_pending: int = 1_000_000

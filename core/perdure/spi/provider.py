@@ -214,8 +214,8 @@ class Hub(ABC):
           lease in `held` that is no longer current is passed over;
         * answer `more` and `next_due` for what this very request could claim. `next_due` is now where `more` is
           True, else the earliest of due times, ends of release delays, and expiries of leases under which work
-          waits: maybe early, never late, None only if nothing is in sight. Rows skipped because somebody locks
-          them count as now + 10 ms.
+          waits: later than now, maybe early, never late, and None exactly where nothing is in sight. Rows skipped
+          because somebody locks them count as now + 10 ms; they don't make `more` True.
 
         `max_items` over `Limits.max_batch` is capped; 0 claims nothing.
 
@@ -236,9 +236,9 @@ class Hub(ABC):
         * append (or with `rewrite` replace) the events;
         * delete the consumed messages, of those that the lease's last claim delivered, remembering client ids for
           `Limits.dedupe_ms`;
-        * in this order: delete `settled` activities whose leases are current; insert `activities` (a known id is
-          the same activity; one that was just settled is new); apply `cancel_activities`, and `cancel_all` to
-          those from before;
+        * in this order: delete `settled` activities of the instance whose leases are current; insert `activities` (a
+          known id is the same activity; one that was just settled is new); apply `cancel_activities`, and
+          `cancel_all` to those from before;
         * in this order: create `starts` as one batch of `create_instances`, but one that names the committing
           instance never replaces it (`EXISTS`), and send the `on_conflict` of each that answers `EXISTS`; insert
           `messages` (exactly once, behind what is pending, a new child's start among it; dropped where the target
@@ -337,7 +337,7 @@ class Hub(ABC):
 
     @abstractmethod
     def query_instances(self, query: InstanceQuery) -> Page[InstanceInfo]:
-        """Return one page of the instances that match.
+        """Return one page of the instances that match: `page_size` of them, and fewer on the last page alone.
 
         Paging is by key: inserts and purges between pages neither hide nor repeat an instance that was there
         throughout. A cursor outlives the process and belongs to its filter and order.
@@ -349,7 +349,9 @@ class Hub(ABC):
 
     @abstractmethod
     def read_history(self, instance: str, *, after: int = -1, limit: int = 1000) -> HistoryPage:
-        """Return events of the current execution from seq `after + 1` on.
+        """Return events of the current execution from seq `after + 1` on, at most `limit`.
+
+        A page may be shorter than that and have `more`, if its events are many bytes; then it is not empty.
 
         Raises:
             NotFound: no such instance.
@@ -383,8 +385,9 @@ class Hub(ABC):
         """Do one engine round: commit, complete, renew, release, claim turns, claim activities, in that order.
 
         What a commit made ready is claimable in the same call. Override it to do all in one transaction, and
-        declare `single_txn_exchange`: then an error means that nothing was applied, else retrying the whole
-        exchange must be safe (it is, since each part is idempotent or fenced).
+        declare `single_txn_exchange`: then an error means that nothing was applied. Elsewhere the parts before
+        the one that raises may be applied, and retrying the whole exchange must be safe (it is, since each part
+        is idempotent or fenced).
         """
         commits = self.commit_turns(exchange.commits) if exchange.commits else []
         done = self.complete_activities(exchange.done) if exchange.done else []

@@ -161,6 +161,7 @@ class Delivery:
     due: Millis
     """As stored: for a message sent with 0, the moment that fixed its place in the order."""
     enqueued_at: Millis
+    """When it was put into the inbox."""
     control: bool = False
 
 
@@ -247,9 +248,10 @@ class TurnBatch:
 
     items: Sequence[TurnItem]
     more: bool
-    """True only when `max_items` cut the result."""
+    """Whether `max_items` cut the result."""
     next_due: Millis | None
-    """When this request could next claim something: now if `more`; maybe early, never late; None: nothing in sight."""
+    """When this request could next claim something: now if `more`, else later; maybe early, never late; None:
+    nothing is in sight."""
     now: Millis
 
 
@@ -292,7 +294,8 @@ class TurnCommit:
     cancel_messages: Sequence[str] = ()
     """Ids of this instance's pending messages, applied after `messages`."""
     settled: Sequence[Lease] = ()
-    """Activity leases whose results `events` hold: deleted in the same step; one no longer current is skipped."""
+    """Leases of this instance's activities whose results `events` hold: deleted in the same step; one that is no longer
+    current, or another instance's, is skipped."""
     output: ThreeValued = UNSET
     custom_status: ThreeValued = UNSET
     memo: ThreeValued = UNSET
@@ -416,7 +419,8 @@ class InstanceInfo:
     completed_at: Millis | None
     """`updated_at` of the commit that ended it."""
     rev: int
-    """Grows with every visible change; an instance that replaces another goes on from its rev."""
+    """Grows with every visible change, by any step, and with nothing else; an instance that replaces another goes on
+    from its rev."""
     status_rev: int
     """The rev of the last commit that set or cleared the custom status; 0 before the first of this generation."""
     input: bytes | None
@@ -479,6 +483,7 @@ class HistoryPage:
     first_seq: int
     """Seq of `events[0]`; what was asked for plus one where there are none."""
     more: bool
+    """Whether events follow those of this page."""
     generation: str
     execution: int
 

@@ -74,7 +74,10 @@ class Adapter:
         raise NotImplementedError
 
     def count_rows(self, hub: str) -> Mapping[str, int]:
-        """Return how many rows each table (collection, key space) holds for a hub, those of all kinds."""
+        """Return how many rows each table (collection, key space) holds for a hub, those of all kinds.
+
+        Rows that were left by a hub or an instance that is gone belong to nobody, and are counted for every hub.
+        """
         raise NotImplementedError
 
 

@@ -18,8 +18,8 @@ _INSTANCE = """
 SELECT i.key FROM perdure_instances AS i JOIN perdure_hubs AS h ON h.key = i.hub WHERE h.name = ? AND i.id = ?
 """
 _ROWS = "SELECT first_seq FROM perdure_history WHERE instance = ? ORDER BY first_seq"
-_OF_HUB = "hub = (SELECT key FROM perdure_hubs WHERE name = :hub)"
-# What is left over of an instance that is gone belongs to no hub any more, and is counted all the same.
+# What is left over of a hub or an instance that is gone belongs to nobody any more, and is counted all the same.
+_OF_HUB = "(hub = (SELECT key FROM perdure_hubs WHERE name = :hub) OR hub NOT IN (SELECT key FROM perdure_hubs))"
 _OF_INSTANCES = f"""
 instance IN (SELECT key FROM perdure_instances WHERE {_OF_HUB}) OR instance NOT IN (SELECT key FROM perdure_instances)
 """  # noqa: S608

@@ -117,8 +117,6 @@ class Freedoms:
     """Statuses without instances are counted, as 0."""
     locks_rows: bool = False
     """A claim locks the rows that it looks at, and skips those that another one has locked."""
-    overrides_exchange: bool = False
-    """`exchange` is overridden, but is no transaction."""
     delay: float = 0.0
     """Seconds that each call takes."""
 
@@ -159,7 +157,6 @@ CONFIGURATIONS: dict[str, Freedoms] = {
         ),
         limits=Limits(max_batch=101),
         locks_rows=True,
-        overrides_exchange=True,
     ),
 }
 
@@ -406,14 +403,14 @@ class ContrarianHub(MemoryHub):
 
     @contextmanager
     def _locking(self, most: int, look: Callable[[HubState], Sequence[Row]]) -> Iterator[Callable[[Row], bool]]:
-        """Lock the rows that a claim looks at, and one more; yield what tells which are free for it."""
+        """Lock the rows that a claim takes; yield what tells which are free for it."""
         if not (self._free.locks_rows and self._provider.is_crowded()):
             yield lambda row: True
             return
         with self._transaction() as state:
             assert isinstance(state, ContrarianState)
             mine = {row.number for row in look(state) if row.number not in state.locked}
-            mine = set(sorted(mine)[: max(most, 0) + 1])
+            mine = set(sorted(mine)[: max(most, 0)])
             state.locked |= mine
         try:
             # Others come and find them locked.
@@ -639,13 +636,6 @@ def _with_tuples(result: ExchangeResult) -> ExchangeResult:
     )
 
 
-class OverridingHub(ContrarianHub):
-    """Does an exchange as the default does, and answers with tuples."""
-
-    def exchange(self, exchange: Exchange) -> ExchangeResult:
-        return _with_tuples(Hub.exchange(self, exchange))
-
-
 class ContrarianProvider(MemoryProvider):
     """`memory://name`, its hubs with other answers.
 
@@ -741,8 +731,6 @@ class ContrarianProvider(MemoryProvider):
         kind = ContrarianHub
         if self.capabilities.single_txn_exchange:
             kind = AtomicHub
-        elif self.freedoms.overrides_exchange:
-            kind = OverridingHub
         if self.freedoms.fresh_handles:
             return kind(name, self._context, self)
         return self._known_hubs.setdefault(name, kind(name, self._context, self))

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 import perdure_conformance
-from perdure.spi import Capabilities, Clock, ExchangeResult, Outcome, Page, Provider, PurgeResult
+from perdure.spi import Capabilities, Clock, Page, Provider, PurgeResult
 from perdure_conformance import Adapter, suite
 from perdure_conformance.adapter import find_adapter
-from perdure_conformance.bench import START, Bench, Session
+from perdure_conformance.bench import Bench, Session
 from perdure_conformance.case import Case, Level, case, case_of
 from perdure_conformance.driver import fresh
 from perdure_conformance.guard import Escaped, TimedOut, guarded
@@ -154,15 +154,16 @@ def modest() -> Iterator[Session]:
     session.close()
 
 
-@pytest.mark.parametrize("capability", ["tag_query", "purge_cascade", "durable", "server_clock", "single_txn_exchange"])
+@pytest.mark.parametrize("capability", ["tag_query", "purge_cascade", "durable", "server_clock"])
 def test_what_is_not_declared_and_doesnt_work_is_not_applicable(modest: Session, capability: str) -> None:
     assert not declares(modest.provider.capabilities, capability)
     assert verdict(modest, never, requires=(capability,)) == ("n/a", "")
 
 
-def test_what_is_not_declared_must_not_work(modest: Session) -> None:
-    assert not declares(modest.provider.capabilities, "push")
-    assert verdict(modest, never, requires=("push",))[0] == "kill"
+@pytest.mark.parametrize("capability", ["push", "single_txn_exchange"])
+def test_what_is_not_declared_must_not_work(modest: Session, capability: str) -> None:
+    assert not declares(modest.provider.capabilities, capability)
+    assert verdict(modest, never, requires=(capability,))[0] == "kill"
 
 
 @pytest.mark.parametrize(
@@ -170,13 +171,6 @@ def test_what_is_not_declared_must_not_work(modest: Session) -> None:
     [
         ("tag_query", "query_instances", Page(items=[], cursor=None)),
         ("purge_cascade", "purge", PurgeResult(deleted=0, complete=True)),
-        (
-            "single_txn_exchange",
-            "exchange",
-            ExchangeResult(
-                commits=[Outcome.OK], done=[], renewed=[], released=[], turns=None, activities=None, now=START
-            ),
-        ),
     ],
 )
 def test_what_is_not_declared_must_not_half_work(

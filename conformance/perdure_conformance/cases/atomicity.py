@@ -820,6 +820,8 @@ class AtomicityCases:
                 assert bench.commit(item, commit_id="x", expected_next_seq=9) is Outcome.CONFLICT
                 assert bench.commit(replace(item, lease=first.lease), commit_id="y") is Outcome.LOST
                 assert list(bench.hub.commit_turns([first])) == [Outcome.ALREADY]
+            assert bench.renew(item.lease)[0] is Outcome.OK
+            assert list(bench.hub.commit_turns([first])) == [Outcome.ALREADY]
             assert bench.release(item.lease) is Outcome.OK
         assert list(bench.hub.commit_turns([first])) == [Outcome.ALREADY]
 

@@ -7,11 +7,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 from perdure.spi import (
     Activity,
-    ActivityBatch,
     ActivityDone,
     Closed,
     InstanceQuery,
@@ -19,7 +18,6 @@ from perdure.spi import (
     NewInstance,
     NextExecution,
     Outcome,
-    TurnBatch,
     TurnItem,
 )
 from perdure_conformance.bench import Bench
@@ -38,13 +36,8 @@ from perdure_conformance.driver import (
 )
 from perdure_conformance.threads import PATIENCE_SECONDS, THREADS, at_once
 
-Batch = TypeVar("Batch", TurnBatch, ActivityBatch)
-
 _OK: Final = Outcome.OK
 _LOST: Final = Outcome.LOST
-
-_LOCKED_MS: Final = 10
-"""When a claim is to be made again that skipped what others had locked."""
 
 _BLOCKED_SECONDS: Final = 1.0
 """No reader waits longer than this for a writer."""
@@ -58,7 +51,7 @@ class ConcurrencyCases:
 
     @case("I2", "I1", level=Level.L2, requires=("concurrent_threads",))
     def test_con_01_single_shots_get_one_item_each(self, bench: Bench) -> None:
-        """As many threads as there are ready items, each claiming until it has one: each gets one, none the same."""
+        """As many threads as there are ready items, each claiming once: each gets one, none the same, none nothing."""
         _single_shots([bench] * THREADS)
 
     @case("I2", "I7", level=Level.L2, requires=("concurrent_threads",))
@@ -133,7 +126,7 @@ class ConcurrencyCases:
         lag_ms = bench.capabilities.read_lag_ms
         match bench.variant:
             case "claims":
-                _single_shots(drivers)
+                _single_shots(drivers, lag_ms=lag_ms)
             case "drain":
                 _drain(drivers)
             case "winner":
@@ -389,12 +382,13 @@ def _handles(bench: Bench) -> list[Driver]:
 # Each of these runs on one handle, and on several.
 
 
-def _single_shots(drivers: Sequence[Driver]) -> None:
+def _single_shots(drivers: Sequence[Driver], *, lag_ms: int = 0) -> None:
     for _ in range(10):
         names = [fresh("i") for _ in range(THREADS)]
         drivers[0].create(*names)
-        batches = at_once(lambda number: _at_last(partial(drivers[number].claim_batch, max_items=1)))
-        claims = [list(batch.items) for batch in batches]
+        time.sleep(lag_ms / 1000)
+        # One shot each: whoever lost an item to another had the next to take.
+        claims = at_once(lambda number: drivers[number].claim(max_items=1))
         assert [len(claim) for claim in claims] == [1] * THREADS
         assert sorted(item.instance for (item,) in claims) == sorted(names)
         items = [item for (item,) in claims]
@@ -402,22 +396,11 @@ def _single_shots(drivers: Sequence[Driver]) -> None:
         commits = [turn_commit(item) for item in items]
         commits[0].activities = [activity(fresh("t")) for _ in range(THREADS)]
         assert drivers[0].hub.commit_turns(commits) == [_OK] * THREADS
-        found = at_once(lambda number: _at_last(partial(drivers[number].claim_work_batch, max_items=1)))
-        work = [list(batch.items) for batch in found]
+        time.sleep(lag_ms / 1000)
+        work = at_once(lambda number: drivers[number].claim_work(max_items=1))
         assert [len(claim) for claim in work] == [1] * THREADS
         assert sorted(item.id for (item,) in work) == sorted(new.id for new in commits[0].activities)
         drivers[0].purge(*names, force=True)
-
-
-def _at_last(claim: Callable[[], Batch]) -> Batch:
-    """Claim until something comes. What others lock at the moment may be skipped, if the answer says to come soon."""
-    deadline = time.monotonic() + PATIENCE_SECONDS / 2
-    while not (batch := claim()).items and time.monotonic() < deadline:
-        # Never that there is nothing in sight: whoever believes that sleeps, and the item waits for nobody.
-        assert batch.next_due is not None
-        assert batch.next_due <= batch.now + _LOCKED_MS
-        time.sleep(0.001)
-    return batch
 
 
 def _drain(drivers: Sequence[Driver]) -> None:

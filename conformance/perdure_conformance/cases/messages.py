@@ -608,7 +608,7 @@ class MessageCases:
         bench.send("m")
         bench.turn(continued=NextExecution(events=[b"e"]))
         bench.send("rewritten")
-        bench.turn(events=[b"f"], rewrite=True)
+        bench.turn(events=[b"f"], rewrite=True, status=OrchestrationStatus.SUSPENDED)
         assert bench.send("m", "rewritten") == [Outcome.DUPLICATE] * 2
         bench.send("n")
         bench.turn(status=FAILED, failure=b"f")

@@ -231,7 +231,8 @@ class NameCases:
     @case("I12", "I4")
     def test_nms_04_settled_activities_go_with_the_commit(self, bench: Bench) -> None:
         """A commit deletes the activities that it has settled, in the same step, without a message; one whose lease is
-        no longer current, or another instance's, is skipped, and the commit stands; a CONFLICT or LOST commit settles nothing."""
+        no longer current, or another instance's, is skipped, and the commit stands; one that doesn't stand settles
+        nothing."""
         ids = [f"t{number}" for number in range(6)]
         bench.started("b", activities=[activity("t0")])
         bench.started("a", activities=[activity(name) for name in ids])

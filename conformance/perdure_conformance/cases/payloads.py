@@ -642,23 +642,23 @@ class PayloadCases:
                 assert bench.claim_work(queues=ids) == []
             case "names":
                 places = [f"{place:03}" for place in range(number)]
-                for place, id_ in zip(places, ids, strict=True):
-                    bench.create(place, name=id_, version=id_)
+                for named, id_ in zip(places, ids, strict=True):
+                    bench.create(named, name=id_, version=id_)
                 for mine, _ in halves(ids):
-                    expected = [place for place, id_ in zip(places, ids, strict=True) if id_ in mine]
+                    expected = [named for named, id_ in zip(places, ids, strict=True) if id_ in mine]
                     assert bench.find(names=mine) == bench.find(versions=mine) == expected
                     items = bench.claim(names=mine)
                     assert sorted(item.instance for item in items) == expected
                     bench.hub.release([Release(lease=item.lease, penalize=False) for item in items])
-                for place, id_ in zip(places, ids, strict=True):
-                    assert bench.find(names=[id_]) == [place]
-                    assert bench.find(versions=[id_]) == [place]
+                for named, id_ in zip(places, ids, strict=True):
+                    assert bench.find(names=[id_]) == [named]
+                    assert bench.find(versions=[id_]) == [named]
                     item = bench.claim_one(names=[id_])
-                    assert (item.instance, item.name, item.version) == (place, id_, id_)
+                    assert (item.instance, item.name, item.version) == (named, id_, id_)
             case "parents":
                 places = [f"{place:03}" for place in range(number)]
-                for place, id_ in zip(places, ids, strict=True):
-                    bench.create(place, parent=id_)
+                for named, id_ in zip(places, ids, strict=True):
+                    bench.create(named, parent=id_)
                 assert [bench.find(parent=id_) for id_ in ids] == [[place] for place in places]
                 assert [bench.get(place).parent for place in places] == ids
             case "generations":
@@ -671,13 +671,13 @@ class PayloadCases:
                 assert set(bench.hub.send_messages(sent)) == {Outcome.NOT_FOUND}
                 assert bench.send("m", generation="\u00e9") == [Outcome.OK]
                 assert bench.claim_one().generation == "\u00e9"
-                for place, mine in enumerate(ids):
+                for place, own in enumerate(ids):
                     name = f"{place:03}"
-                    assert bench.create(name, generation=mine) == [Outcome.OK]
+                    assert bench.create(name, generation=own) == [Outcome.OK]
                     sent = [message(fresh("m"), name, generation=id_) for id_ in ids]
-                    answers = [Outcome.OK if id_ == mine else Outcome.NOT_FOUND for id_ in ids]
+                    answers = [Outcome.OK if id_ == own else Outcome.NOT_FOUND for id_ in ids]
                     assert list(bench.hub.send_messages(sent)) == answers
-                    answers = [Outcome.ALREADY if id_ == mine else Outcome.EXISTS for id_ in ids]
+                    answers = [Outcome.ALREADY if id_ == own else Outcome.EXISTS for id_ in ids]
                     again = [new_instance(name, generation=id_) for id_ in ids]
                     assert list(bench.hub.create_instances(again)) == answers
             case _:

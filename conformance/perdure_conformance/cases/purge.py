@@ -590,6 +590,10 @@ class PurgeCases:
             deleted += result.deleted
         assert deleted == len(names)
         assert bench.find() == ["running"]
+        # Without a bound all of them go in one call.
+        end_all(bench, names)
+        result = bench.purge(query=InstanceQuery())
+        assert (result.deleted, result.complete, bench.find()) == (len(names), True, ["running"])
 
     @case("PURGE", "QUERIES", requires=("purge_cascade",))
     def test_prg_14_queries_with_cascade(self, bench: Bench) -> None:
@@ -659,7 +663,7 @@ class PurgeCases:
 
     @case("PURGE", "QUERIES", variants=("ended", "forced"))
     def test_prg_17_a_purge_takes_what_its_query_finds(self, bench: Bench) -> None:
-        """A purge by query takes exactly the instances that the query finds, to the millisecond, wherever its page is."""
+        """A purge by query takes exactly the instances that the query finds, to the millisecond, whatever its page."""
         tick = bench.limits.time_resolution_ms
         step, empty = 1000 * tick, dict[str, Any]()
         # Of each group x was created at 0, ended at 1; y: at 2 and 3; z, created at 4, runs.

@@ -605,12 +605,12 @@ class QueryCases:
         reopening: dict[str, Any] = {"instance": "ended", "reopen": ENDED}
         assert bench.send("again", **reopening) == [Outcome.OK]
         assert bench.create("ended", replace_if=ENDED) == [Outcome.EXISTS]
-        counts = bench.hub.stats().instances
-        assert {status: count for status, count in counts.items() if count} == {PENDING: 2, RUNNING: 1}
+        now = bench.hub.stats().instances
+        assert {status: count for status, count in now.items() if count} == {PENDING: 2, RUNNING: 1}
         assert bench.commit(bench.claim_each("ready", "future", "ended")["ended"], status=FAILED) is Outcome.OK
         assert bench.create("ended", replace_if=ENDED) == [Outcome.REPLACED]
-        counts = bench.hub.stats().instances
-        assert {status: count for status, count in counts.items() if count} == {PENDING: 3}
+        now = bench.hub.stats().instances
+        assert {status: count for status, count in now.items() if count} == {PENDING: 3}
 
     @case("QUERIES", "I2")
     def test_qry_18_page_sizes(self, bench: Bench) -> None:

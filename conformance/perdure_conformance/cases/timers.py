@@ -398,6 +398,40 @@ class TimerCases:
         }
         assert ids_of(bench.claim_work()) == ["t"]
 
+    @case("I7", "I2", "I10")
+    def test_tim_17_no_time_is_cut_to_a_larger_unit(self, bench: Bench) -> None:
+        """Times that are no whole seconds count to the millisecond: dues, leases, kept and renewed ones, and release
+        delays, of turns and of activities."""
+        bench.wait(7)
+        now = bench.clock.now()
+        length, longer = 2503, 4009
+        late = now + length
+        bench.started("timer", messages=[message("t", "timer", due=late)])
+        activities = [activity("due", due=late), *map(activity, ("leased", "renewed", "hidden"))]
+        bench.started("work", activities=activities)
+        bench.create("start", due=late)
+        bench.create("leased", "renewed", "hidden", "kept")
+        items = bench.claim_each("leased", "renewed", "hidden", "kept", lease_ms=length)
+        work = {item.id: item for item in bench.claim_work(lease_ms=length)}
+        assert sorted(work) == ["hidden", "leased", "renewed"]
+        for lease in (items["renewed"].lease, work["renewed"].lease):
+            assert bench.renew(lease, longer)[0] is Outcome.OK
+        for lease in (items["hidden"].lease, work["hidden"].lease):
+            assert bench.release(lease, delay_ms=length) is Outcome.OK
+        assert bench.commit(items["kept"], consumed=[], keep_ms=length) is Outcome.OK
+        bench.wait(length - 1)
+        check_next_due(bench.claim_batch(), late)
+        check_next_due(bench.claim_work_batch(), late)
+        bench.wait(1)
+        bench.claim_each("hidden", "kept", "leased", "start", "timer")
+        assert sorted(ids_of(bench.claim_work())) == ["due", "hidden", "leased"]
+        bench.wait(longer - length - 1)
+        check_next_due(bench.claim_batch(), now + longer)
+        check_next_due(bench.claim_work_batch(), now + longer)
+        bench.wait(1)
+        assert bench.claim_one().instance == "renewed"
+        assert bench.claim_one_work().id == "renewed"
+
     @case("I7", "I8", slow=True)
     def test_tim_11_timers_fire_one_by_one_as_time_goes(self, bench: Bench) -> None:
         """A thousand timers a millisecond apart come each at its own time, in order, and none twice."""

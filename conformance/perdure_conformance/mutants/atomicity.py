@@ -30,7 +30,7 @@ from perdure.spi import (
 )
 from perdure_conformance.mutant import mutant
 from perdure_conformance.threads import is_racing
-from perdure_memory import activities, instances, messages, turns
+from perdure_memory import activities, instances, leases, messages, turns
 from perdure_memory import hub as memory_hub
 from perdure_memory.hub import MemoryHub
 from perdure_memory.inbox import Inbox
@@ -747,3 +747,17 @@ def reopening_forgets_the_last_commit(patch: pytest.MonkeyPatch) -> None:
         instance.last_commit_id = None
 
     patch.setattr(messages, "_reopen", forgetting)
+
+
+@mutant("532", "ATM-18", source="the lease's row written anew")
+def renewing_forgets_the_last_commit(patch: pytest.MonkeyPatch) -> None:
+    """An instance whose lease is renewed forgets the id of its last commit."""
+    renew = leases._renew
+
+    def forgetting(state: HubState, lease: Lease, expires_at: Millis) -> tuple[Outcome, Lease | None]:
+        instance = state.instances.get(lease.key)
+        if instance is not None:
+            instance.last_commit_id = None
+        return renew(state, lease, expires_at)
+
+    patch.setattr(leases, "_renew", forgetting)

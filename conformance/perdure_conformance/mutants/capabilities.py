@@ -218,3 +218,33 @@ def a_due_time_too_far_ahead_is_moved(patch: pytest.MonkeyPatch) -> None:
 def a_later_interface_is_claimed(patch: pytest.MonkeyPatch) -> None:
     """The provider was written for a later interface than this one."""
     patch.setattr(MemoryProvider, "SPI", (MemoryProvider.SPI[0], MemoryProvider.SPI[1] + 1))
+
+
+@mutant("639", "CAP-01", source="a filter that an old store doesn't know")
+def undeclared_tags_are_passed_over_by_a_purge(patch: pytest.MonkeyPatch) -> None:
+    """Queries by tags are not declared, and refused; a purge by tags deletes as if it had asked for none."""
+    patch.setattr(MemoryProvider, "capabilities", replace(MemoryProvider.capabilities, tag_query=False))
+    purge = retention.purge_instances
+
+    def check(request: PurgeRequest, limits: Limits, capabilities: Capabilities) -> None:
+        del limits, capabilities
+
+    def purged(state: HubState, request: PurgeRequest) -> PurgeResult:
+        query = request.query
+        return purge(state, request if query is None else replace(request, query=replace(query, tags=None)))
+
+    patch.setattr(checks, "check_purge", check)
+    patch.setattr(hub, "purge_instances", purged)
+
+
+@mutant("640", "CAP-01", source="a check in one of two branches")
+def an_undeclared_cascade_is_passed_over_by_a_query(patch: pytest.MonkeyPatch) -> None:
+    """Cascades are not declared, and refused by id; a purge by query leaves the descendants without a word."""
+    patch.setattr(MemoryProvider, "capabilities", replace(MemoryProvider.capabilities, purge_cascade=False))
+    check, purge = checks.check_purge, retention.purge_instances
+
+    def check_ids(request: PurgeRequest, limits: Limits, capabilities: Capabilities) -> None:
+        check(request if request.query is None else replace(request, cascade=False), limits, capabilities)
+
+    patch.setattr(checks, "check_purge", check_ids)
+    patch.setattr(hub, "purge_instances", lambda state, request: purge(state, replace(request, cascade=False)))

@@ -22,26 +22,34 @@ from perdure.spi import (
     ClaimActivities,
     ClaimTurns,
     Closed,
+    Fields,
+    HistoryPage,
+    InstanceInfo,
     Lease,
     LeaseKind,
     Message,
     Millis,
     NewInstance,
     Outcome,
+    Release,
     TurnBatch,
     TurnCommit,
 )
 from perdure_conformance import threads
 from perdure_conformance.mutant import mutant
 from perdure_conformance.threads import is_racing
-from perdure_memory import activities, turns
+from perdure_memory import activities, leases, turns
 from perdure_memory.hub import MemoryHub
+from perdure_memory.inbox import Inbox, PendingMessage
 from perdure_memory.messages import deliver
 from perdure_memory.provider import MemoryProvider
 from perdure_memory.state import HubState, Instance, StoredActivity
 
 _WAIT_SECONDS: Final = 0.25
 """How long a thread waits for another one; where there is one, it comes much sooner."""
+
+_PAUSE_SECONDS: Final = 0.005
+"""Long enough for a writer to come in between."""
 
 _PATIENCE_SECONDS: Final = 1.0
 """Enough where it is certain that a thread hangs."""
@@ -126,7 +134,7 @@ def _ready_turns(state: HubState, request: ClaimTurns, now: Millis) -> list[Inst
 
 @mutant("60", "CON-01", source="a race of duroxide-pg")
 def losing_a_candidate_ends_the_claim(patch: pytest.MonkeyPatch) -> None:
-    """A claim that loses one of its candidates to another one returns nothing, as if nothing were in sight."""
+    """A claim that loses one of its candidates to another one returns nothing, and says to come again."""
     claim, meeting = MemoryHub.claim_turns, _Meeting()
 
     def give_up(self: MemoryHub, request: ClaimTurns) -> TurnBatch:
@@ -138,7 +146,7 @@ def losing_a_candidate_ends_the_claim(patch: pytest.MonkeyPatch) -> None:
         meeting.wait()
         with self._transaction():
             if any(instance.ownership.leased_until() > now for instance in candidates):
-                return TurnBatch(items=[], more=False, next_due=None, now=now)
+                return TurnBatch(items=[], more=False, next_due=now + 10, now=now)
             return claim(self, request)
 
     patch.setattr(MemoryHub, "claim_turns", give_up)
@@ -473,3 +481,127 @@ def a_second_parent_is_not_told(patch: pytest.MonkeyPatch) -> None:
         )
 
     patch.setattr(MemoryHub, "commit_turns", check_then_act)
+
+
+@mutant("644", "CON-18", source="a token compared before the update")
+def a_late_release_ends_the_next_lease(patch: pytest.MonkeyPatch) -> None:
+    """A release asks who owns the item, and later gives it back whoever owns it then."""
+    gap = _Gap()
+    release, claim_turns, claim_work = MemoryHub.release, MemoryHub.claim_turns, MemoryHub.claim_activities
+
+    def released(self: MemoryHub, items: Sequence[Release]) -> list[Outcome]:
+        if not is_racing():
+            return release(self, items)
+        owned = []
+        with self._transaction() as state:
+            for item in items:
+                owner = leases._find(state, item.lease)
+                owned.append(owner if owner is not None and owner.ownership.grants(item.lease) else None)
+        gap.leave_open()
+        with self._transaction() as state:
+            for owner in owned:
+                if owner is not None:
+                    owner.ownership.release(0, penalize=True)
+                    leases._reschedule(state, owner)
+        return [Outcome.LOST if owner is None else Outcome.OK for owner in owned]
+
+    def claimed(self: MemoryHub, request: ClaimTurns) -> TurnBatch:
+        with gap.come_in():
+            return claim_turns(self, request)
+
+    def claimed_work(self: MemoryHub, request: ClaimActivities) -> ActivityBatch:
+        with gap.come_in():
+            return claim_work(self, request)
+
+    patch.setattr(MemoryHub, "release", released)
+    patch.setattr(MemoryHub, "claim_turns", claimed)
+    patch.setattr(MemoryHub, "claim_activities", claimed_work)
+
+
+@mutant("645", "CON-19", source="a row and its payloads read one after the other")
+def a_read_is_of_two_moments(patch: pytest.MonkeyPatch) -> None:
+    """The payloads of an instance are read somewhat later than its other fields."""
+    get = MemoryHub.get_instances
+
+    def got(self: MemoryHub, ids: Sequence[str], *, fields: Fields = Fields.ALL) -> list[InstanceInfo | None]:
+        rows = get(self, ids, fields=Fields.NONE)
+        if is_racing():
+            time.sleep(_PAUSE_SECONDS)
+        found = []
+        for row, info in zip(rows, get(self, ids, fields=fields), strict=True):
+            if row is None or info is None:
+                found.append(row)
+            else:
+                found.append(replace(row, input=info.input, output=info.output, custom_status=info.custom_status))
+        return found
+
+    patch.setattr(MemoryHub, "get_instances", got)
+
+
+@mutant("646", "CON-19", source="a row and its history read one after the other")
+def a_history_is_of_two_moments(patch: pytest.MonkeyPatch) -> None:
+    """The events of an instance are read somewhat later than which execution it is in."""
+    read = MemoryHub.read_history
+
+    def read_late(self: MemoryHub, instance: str, *, after: int = -1, limit: int = 1000) -> HistoryPage:
+        page = read(self, instance, after=after, limit=limit)
+        if is_racing():
+            time.sleep(_PAUSE_SECONDS)
+        return replace(page, events=read(self, instance, after=after, limit=limit).events)
+
+    patch.setattr(MemoryHub, "read_history", read_late)
+
+
+@mutant("648", "CON-20", source="a tidy end")
+def closing_gives_activities_back(patch: pytest.MonkeyPatch) -> None:
+    """A handle that is closed gives back the activities that were claimed with it."""
+    close, claim = MemoryProvider.close, MemoryHub.claim_activities
+    mine: dict[int, set[str]] = {}
+
+    def claimed(self: MemoryHub, request: ClaimActivities) -> ActivityBatch:
+        batch = claim(self, request)
+        mine.setdefault(id(self._context), set()).update(item.lease.token for item in batch.items)
+        return batch
+
+    def closed(self: MemoryProvider) -> None:
+        with self._store.lock:
+            tokens = mine.pop(id(self._context), set())
+            for state in self._store.hubs.values():
+                for activity in state.activities.values():
+                    if activity.ownership.token in tokens:
+                        activity.ownership.release(0, penalize=False)
+                        state.reschedule_activity(activity)
+        close(self)
+
+    patch.setattr(MemoryHub, "claim_activities", claimed)
+    patch.setattr(MemoryProvider, "close", closed)
+
+
+@mutant("647", "CON-20", source="ids remembered in the process")
+def a_handle_remembers_what_it_sent(patch: pytest.MonkeyPatch) -> None:
+    """An id that was consumed is DUPLICATE only for the handle that sent it."""
+    send, knows, add = MemoryHub.send_messages, Inbox.knows, Inbox.add
+    sender: list[int] = []
+    sent_by: dict[tuple[int, str], int] = {}
+
+    def sent(self: MemoryHub, messages: Sequence[Message]) -> list[Outcome]:
+        with self._context.store.lock:
+            sender.append(id(self._context))
+            try:
+                return send(self, messages)
+            finally:
+                sender.pop()
+
+    def known(self: Inbox, message_id: str, now: Millis) -> bool:
+        if message_id in self._by_id or not sender:
+            return knows(self, message_id, now)
+        return knows(self, message_id, now) and sent_by.get((id(self), message_id)) == sender[-1]
+
+    def added(self: Inbox, message: PendingMessage) -> None:
+        add(self, message)
+        if sender:
+            sent_by[id(self), message.id] = sender[-1]
+
+    patch.setattr(MemoryHub, "send_messages", sent)
+    patch.setattr(Inbox, "knows", known)
+    patch.setattr(Inbox, "add", added)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import suppress
 
 import pytest
 
 from perdure.spi import ClaimTurns, TurnBatch
 from perdure_conformance.mutant import mutant
 from perdure_memory.hub import MemoryHub
-from perdure_sqlite import SQLiteProvider
+from perdure_sqlite import SQLiteProvider, connection, store
 
 
 @mutant("418", "CRA-13", source="a lock that belongs to a worker's name")
@@ -54,3 +55,51 @@ def closing_gives_leases_back(patch: pytest.MonkeyPatch) -> None:
         close(self)
 
     patch.setattr(SQLiteProvider, "close", tidy_up)
+
+
+# What a process knew, and never wrote down: it is gone with the reopening.
+
+
+def _forget(patch: pytest.MonkeyPatch, *statements: str) -> None:
+    """Have these be executed when a file is opened."""
+    connect = connection.connect_writer
+
+    def connected(path: str) -> sqlite3.Connection:
+        db = connect(path)
+        for statement in statements:
+            # A new file has no tables yet.
+            with suppress(sqlite3.OperationalError):
+                db.execute(statement)
+        return db
+
+    patch.setattr(store, "connect_writer", connected)
+
+
+@mutant("649a", "CRA-17", source="a counter in the process", base="sqlite")
+def fences_begin_anew(patch: pytest.MonkeyPatch) -> None:
+    """After a reopening the fences of instances begin at 1 again."""
+    _forget(patch, "UPDATE perdure_instances SET fence = 0")
+
+
+@mutant("649b", "CRA-17", source="a counter in the process", base="sqlite")
+def fences_of_activities_begin_anew(patch: pytest.MonkeyPatch) -> None:
+    """After a reopening the fences of activities begin at 1 again."""
+    _forget(patch, "UPDATE perdure_activities SET fence = 0")
+
+
+@mutant("650", "CRA-17", source="a latest time kept in the process", base="sqlite")
+def order_is_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """After a reopening a message that is sent while the clock is back goes before those from before."""
+    _forget(patch, "UPDATE perdure_instances SET order_due = 0")
+
+
+@mutant("651", "CRA-17", source="an index in the process", base="sqlite")
+def tags_are_shown_but_not_found(patch: pytest.MonkeyPatch) -> None:
+    """After a reopening no instance is found by its tags."""
+    _forget(patch, "DELETE FROM perdure_tags")
+
+
+@mutant("652", "CRA-17", source="a time that is derived", base="sqlite")
+def messages_came_when_they_are_due(patch: pytest.MonkeyPatch) -> None:
+    """After a reopening a timer was sent when it is due."""
+    _forget(patch, "UPDATE perdure_inbox SET enqueued_at = due")

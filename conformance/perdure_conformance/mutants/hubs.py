@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from perdure.spi import Fields, Message, Millis, NewInstance, NotFound, Outcome
+from perdure.spi import Fields, Message, Millis, NewInstance, NotFound, Outcome, PurgeRequest, PurgeResult
 from perdure_conformance.mutant import mutant
 from perdure_conformance.threads import is_racing
 from perdure_memory import instances, messages
@@ -450,3 +450,111 @@ def a_hub_is_created_twice(patch: pytest.MonkeyPatch) -> None:
         return Outcome.OK
 
     patch.setattr(MemoryProvider, "create_hub", check_then_act)
+
+
+@mutant("631", "HUB-08", source="keys like `hub:id` in Redis")
+def a_hub_and_an_id_make_one_key(patch: pytest.MonkeyPatch) -> None:
+    """Two instances whose hubs and ids join to the same text are one, and the second EXISTS."""
+    transaction = MemoryHub._transaction
+    create = instances.create_instance
+    current: list[Store] = []
+    names: list[str] = []
+
+    @contextmanager
+    def noted(self: MemoryHub) -> Iterator[HubState]:
+        with transaction(self) as state:
+            current[:], names[:] = [self._context.store], [self.name]
+            yield state
+
+    def created(state: HubState, new: NewInstance, now: Millis, settled: set[str]) -> Outcome:
+        key = f"{names[0]}:{new.id}"
+        for name, other in current[0].hubs.items():
+            if name != names[0] and key.startswith(f"{name}:") and key.removeprefix(f"{name}:") in other.instances:
+                return Outcome.EXISTS
+        return create(state, new, now, settled)
+
+    patch.setattr(MemoryHub, "_transaction", noted)
+    patch.setattr(instances, "create_instance", created)
+
+
+@mutant("632", "HUB-08", source="SCAN hub:* in Redis")
+def deleting_a_hub_takes_those_below_it(patch: pytest.MonkeyPatch) -> None:
+    """With a hub go those whose names go on behind a colon."""
+    delete = MemoryProvider.delete_hub
+
+    def delete_all(self: MemoryProvider, name: str) -> Outcome:
+        outcome = delete(self, name)
+        for other in [each for each in self._store.hubs if each.startswith(f"{name}:")]:
+            del self._store.hubs[other]
+        return outcome
+
+    patch.setattr(MemoryProvider, "delete_hub", delete_all)
+
+
+@mutant("633", "HUB-06", source="names taken from keys by splitting them")
+def names_with_a_colon_are_not_listed(patch: pytest.MonkeyPatch) -> None:
+    """A hub with a colon in its name works, but isn't listed."""
+    listed = MemoryProvider.list_hubs
+    patch.setattr(MemoryProvider, "list_hubs", lambda self: [name for name in listed(self) if ":" not in name])
+
+
+@mutant("634", "HUB-05", source="a default that is taken for granted")
+def a_default_hub_is_always_listed(patch: pytest.MonkeyPatch) -> None:
+    """The hub `default` is listed though nobody created it."""
+    listed = MemoryProvider.list_hubs
+    patch.setattr(MemoryProvider, "list_hubs", lambda self: sorted({*listed(self), "default"}))
+
+
+@mutant("635", "HUB-14", source="the first page of an API")
+def a_hundred_hubs_are_listed(patch: pytest.MonkeyPatch) -> None:
+    """Of many hubs the first hundred are listed."""
+    listed = MemoryProvider.list_hubs
+    patch.setattr(MemoryProvider, "list_hubs", lambda self: listed(self)[:100])
+
+
+@mutant("636", "HUB-13", source="the hub's key, looked up once a connection")
+def a_handle_remembers_where_a_hub_is(patch: pytest.MonkeyPatch) -> None:
+    """A hub that another handle deleted is still there for this one, and one that it created anew isn't."""
+    kept: dict[tuple[int, str], HubState] = {}
+    delete = MemoryProvider.delete_hub
+
+    @contextmanager
+    def transaction(self: MemoryHub) -> Iterator[HubState]:
+        store = self._context.store
+        with store.lock:
+            self._context.check_open()
+            if self.name not in store.hubs and (id(self._context), self.name) not in kept:
+                raise NotFound(f"there is no hub {self.name!r}")
+            yield kept.setdefault((id(self._context), self.name), store.hubs.get(self.name) or HubState())
+            store.publish(self.name)
+
+    def delete_hub(self: MemoryProvider, name: str) -> Outcome:
+        kept.pop((id(self._context), name), None)
+        return delete(self, name)
+
+    patch.setattr(MemoryHub, "_transaction", transaction)
+    patch.setattr(MemoryProvider, "delete_hub", delete_hub)
+
+
+@mutant("637", "HUB-04", source="an early return")
+def nothing_to_send_asks_for_no_hub(patch: pytest.MonkeyPatch) -> None:
+    """Sending nothing works on a hub that doesn't exist."""
+    send = MemoryHub.send_messages
+    patch.setattr(MemoryHub, "send_messages", lambda self, sent: send(self, sent) if sent else [])
+
+
+@mutant("637b", "HUB-04", source="an early return", base="sqlite")
+def nothing_to_purge_asks_for_no_hub(patch: pytest.MonkeyPatch) -> None:
+    """Purging no ids works on a hub that doesn't exist."""
+    purge_hub = SQLiteHub.purge
+
+    def purged(self: SQLiteHub, request: PurgeRequest) -> PurgeResult:
+        return PurgeResult(deleted=0, complete=True) if request.ids == [] else purge_hub(self, request)
+
+    patch.setattr(SQLiteHub, "purge", purged)
+
+
+@mutant("638", "HUB-11", source="a cascade that the schema doesn't have", base="sqlite")
+def deleting_a_hub_deletes_its_row(patch: pytest.MonkeyPatch) -> None:
+    """Of a deleted hub all rows stay but its own."""
+    patch.setattr(purge, "WIPE_HUB", purge.WIPE_HUB[-1:])

@@ -946,3 +946,27 @@ def expired_held_instances_take_the_place_of_others(patch: pytest.MonkeyPatch) -
         return ready(work, names, top - len(held), held)
 
     patch.setattr(sql_turns, "_ready", ready_without_room)
+
+
+@mutant("506", "LSE-34", source="`next_due` of what is not held")
+def what_max_items_cut_of_the_held_is_out_of_sight(patch: pytest.MonkeyPatch) -> None:
+    """Where `max_items` cut the held instances themselves, `next_due` is the end of their leases."""
+    next_due = turns._next_due
+
+    def without_ready(state: HubState, request: ClaimTurns, kept: Iterable[Instance], now: Millis) -> Millis | None:
+        waiting = [each for each in kept if not turns._is_past(each.ready_at(request.names, as_holder=True), now)]
+        return next_due(state, request, waiting, now)
+
+    patch.setattr(turns, "_next_due", without_ready)
+
+
+@mutant("507", "LSE-17", source="whatever happens to an instance touches its row")
+def a_completion_begins_the_count_anew(patch: pytest.MonkeyPatch) -> None:
+    """An activity that completes sets the attempts of its instance to 0."""
+    remove_activity = HubState.remove_activity
+
+    def resetting(self: HubState, activity: StoredActivity) -> None:
+        remove_activity(self, activity)
+        self.instances[activity.instance].ownership.attempt = 0
+
+    patch.setattr(HubState, "remove_activity", resetting)

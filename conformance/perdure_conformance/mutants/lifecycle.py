@@ -548,3 +548,17 @@ def a_replacement_goes_on_with_the_old_order(patch: pytest.MonkeyPatch) -> None:
             instance.inbox.add(start)
 
     _after_creation(patch, change)
+
+
+@mutant("620", "LIF-04", source="an update of what is given alone")
+def a_replaced_instance_leaves_its_input(patch: pytest.MonkeyPatch) -> None:
+    """One that replaces another, and has no input, has the other's."""
+
+    def create(create: Create, state: HubState, new: NewInstance, now: Millis, settled: set[str]) -> Outcome:
+        old = state.instances.get(new.id)
+        outcome = create(state, new, now, settled)
+        if old is not None and outcome is Outcome.REPLACED and new.input is None:
+            state.instances[new.id].input = old.input
+        return outcome
+
+    _patch_create(patch, instances, create)

@@ -15,6 +15,7 @@ import pytest
 
 from perdure.spi import (
     UNSET,
+    ClaimActivities,
     InstanceInfo,
     InvalidRequest,
     Limits,
@@ -32,7 +33,7 @@ from perdure.spi.checks import requests, values
 from perdure_conformance.mutant import mutant
 from perdure_conformance.mutants.schemas import change_schema
 from perdure_memory import activities, hub, instances, messages, queries, turns
-from perdure_memory.inbox import PendingMessage
+from perdure_memory.inbox import Inbox, PendingMessage
 from perdure_memory.ownership import Ownership
 from perdure_memory.state import HubState, Instance
 from perdure_sql import pack_events
@@ -694,3 +695,128 @@ def the_commits_of_a_call_share_one_limit(patch: pytest.MonkeyPatch) -> None:
             raise TooLarge("the commits are too large together")
 
     patch.setattr(checks, "check_commits", check_all)
+
+
+# Texts that are compared in one place of several by another rule.
+
+
+def _message_as(patch: pytest.MonkeyPatch, altered: Callable[[Message, Millis], Message]) -> None:
+    """Have another message be delivered than the one sent."""
+    deliver = messages.deliver
+
+    def delivered(state: HubState, message: Message, now: Millis, *, from_client: bool = False) -> Outcome:
+        return deliver(state, altered(message, now), now, from_client=from_client)
+
+    for module in (messages, turns, activities):
+        patch.setattr(module, "deliver", delivered)
+
+
+@mutant("621", "PAY-04", source="a table of its own, with another column")
+def control_messages_are_cut(patch: pytest.MonkeyPatch) -> None:
+    """A control message's payload is cut at 64 KiB."""
+    _message_as(
+        patch,
+        lambda message, now: replace(message, payload=message.payload[:65_535]) if message.control else message,
+    )
+
+
+@mutant("622", "PAY-02", source="a table of its own, with another column")
+def timers_lose_their_last_nul(patch: pytest.MonkeyPatch) -> None:
+    """A message that is due later loses NULs at its end."""
+    _message_as(
+        patch,
+        lambda message, now: replace(message, payload=message.payload.rstrip(b"\0")) if message.due > now else message,
+    )
+
+
+@mutant("623", "PAY-04", source="a projection that shortens")
+def outputs_are_cut_in_queries(patch: pytest.MonkeyPatch) -> None:
+    """A query shows the first 64 KiB of an output."""
+    query = queries.query_instances
+
+    def shortened(*arguments: Any) -> Any:
+        page = query(*arguments)
+        items = [replace(info, output=info.output and info.output[:65_535]) for info in page.items]
+        return replace(page, items=items)
+
+    patch.setattr(hub, "query_instances", shortened)
+
+
+def _refuse_unlike(patch: pytest.MonkeyPatch, as_stored: Callable[[str], str]) -> None:
+    """Have the generation of a message be compared by what is stored of it."""
+    refusal = messages._refusal
+
+    def refused(state: HubState, message: Message, now: Millis) -> Outcome | None:
+        instance = state.instances.get(message.instance)
+        if instance is not None and message.generation is not None:
+            alike = as_stored(message.generation) == as_stored(instance.generation)
+            message = replace(message, generation=None if alike else message.generation)
+        return refusal(state, message, now)
+
+    patch.setattr(messages, "_refusal", refused)
+
+
+@mutant("624", "PAY-16", source="a padded column")
+def generations_end_before_their_spaces(patch: pytest.MonkeyPatch) -> None:
+    """Generations that differ in spaces at the end are the same to a message."""
+    _refuse_unlike(patch, str.rstrip)
+
+
+@mutant("625", "PAY-16", source="VARCHAR(36), since it is a UUID")
+def generations_are_cut(patch: pytest.MonkeyPatch) -> None:
+    """Generations that differ behind their 36th character are the same to a message."""
+    _refuse_unlike(patch, lambda generation: generation[:36])
+
+
+@mutant("626", "PAY-16", source="a column with another collation")
+def remembered_ids_ignore_case(patch: pytest.MonkeyPatch) -> None:
+    """A message whose id differs in case from a consumed one is DUPLICATE."""
+    knows = Inbox.knows
+
+    def known(self: Inbox, message_id: str, now: Millis) -> bool:
+        consumed = {id_.lower() for id_, until in self._remembered.items() if now < until}
+        return knows(self, message_id, now) or message_id.lower() in consumed
+
+    patch.setattr(Inbox, "knows", known)
+
+
+@mutant("627", "PAY-16", source="a column with another collation")
+def cancelling_ignores_case(patch: pytest.MonkeyPatch) -> None:
+    """A cancelled message takes those along whose ids differ from its own in case."""
+    remove, send = Inbox.remove, turns._send
+
+    def sent(state: HubState, instance: Instance, commit: TurnCommit, now: Millis) -> None:
+        cancelled = {id_.lower() for id_ in commit.cancel_messages}
+        for id_ in [id_ for id_ in instance.inbox._by_id if id_.lower() in cancelled]:
+            remove(instance.inbox, id_)
+        send(state, instance, commit, now)
+
+    patch.setattr(turns, "_send", sent)
+
+
+@mutant("629", "PAY-16", source="keys like `queue:name` in Redis")
+def a_queue_and_a_name_make_one_key(patch: pytest.MonkeyPatch) -> None:
+    """An activity is found under every queue and name that join to the text of its own."""
+    claim = activities.claim_activities
+
+    def claimed(state: HubState, request: ClaimActivities, max_items: int, now: Millis) -> Any:
+        if request.names is None:
+            return claim(state, request, max_items, now)
+        keys = {f"{queue}:{name}" for queue in request.queues for name in request.names}
+        found = [each for each in state.activities.values() if f"{each.queue}:{each.name}" in keys]
+        wanted = replace(request, queues={each.queue for each in found}, names={each.name for each in found})
+        return claim(state, wanted, max_items, now)
+
+    patch.setattr(hub, "claim_activities", claimed)
+
+
+@mutant("630", "PAY-20", source="keys like `instance:activity` in Redis")
+def an_instance_and_an_activity_make_one_key(patch: pytest.MonkeyPatch) -> None:
+    """An activity whose id joins with its instance's to the text of another's is taken for that one."""
+    add = HubState.add_activity
+
+    def added(self: HubState, instance: Instance, new: NewActivity, now: Millis) -> None:
+        if f"{instance.id}:{new.id}" not in {f"{each.instance}:{each.id}" for each in self.activities.values()}:
+            add(self, instance, new, now)
+
+    patch.setattr(HubState, "add_activity", added)

@@ -373,3 +373,99 @@ def a_family_has_at_most_fifty_members(patch: pytest.MonkeyPatch) -> None:
     """A cascade stops at fifty members of a family."""
     family = retention._family
     patch.setattr(retention, "_family", lambda state, root: family(state, root)[:50])
+
+
+# A purge has filters of its own, and what is wrong with them no query shows.
+
+
+def _patch_purge_filter(patch: pytest.MonkeyPatch, altered: Callable[[InstanceQuery], InstanceQuery]) -> None:
+    """Have a purge go by another query than the one asked for."""
+    matches = queries.matches
+    patch.setattr(retention, "matches", lambda instance, query: matches(instance, altered(query)))
+
+
+@mutant("613a", "PRG-17", source="a filter written twice")
+def a_purge_knows_no_beginning(patch: pytest.MonkeyPatch) -> None:
+    """A purge deletes also what was created before the time from which it was asked."""
+    _patch_purge_filter(patch, lambda query: replace(query, created_from=None))
+
+
+@mutant("613b", "PRG-17", source="a filter written twice")
+def a_purge_knows_no_last_update(patch: pytest.MonkeyPatch) -> None:
+    """A purge deletes also what was updated later than asked."""
+    _patch_purge_filter(patch, lambda query: replace(query, updated_to=None))
+
+
+@mutant("613c", "PRG-17", source="a filter written twice")
+def a_purge_takes_its_last_millisecond_along(patch: pytest.MonkeyPatch) -> None:
+    """The end of a range of updates belongs to it in a purge."""
+    _patch_purge_filter(
+        patch, lambda query: query if query.updated_to is None else replace(query, updated_to=query.updated_to + 1)
+    )
+
+
+@mutant("614", "PRG-17", source="truthiness in place of `is None`")
+def a_purge_takes_the_time_0_for_no_bound(patch: pytest.MonkeyPatch) -> None:
+    """A purge of what ended before the time 0 deletes everything."""
+    _patch_purge_filter(
+        patch,
+        lambda query: replace(query, completed_to=query.completed_to or None, created_to=query.created_to or None),
+    )
+
+
+@mutant("616", "PRG-13", source="a page of instances taken for all")
+def a_purge_looks_at_a_thousand(patch: pytest.MonkeyPatch) -> None:
+    """A purge by query looks at the first thousand instances, and says that it is complete."""
+    purge = retention.purge_instances
+
+    def purge_some(state: HubState, request: PurgeRequest) -> PurgeResult:
+        timeline, state.timeline = state.timeline, state.timeline[:1000]
+        before = set(state.instances)
+        result = purge(state, request)
+        gone = before - set(state.instances)
+        state.timeline = [place for place in timeline if place[1] not in gone]
+        return result
+
+    patch.setattr(memory_hub, "purge_instances", purge_some)
+
+
+@mutant("617", "PRG-07", source="a hub forgotten in a recursion", base="sqlite")
+def descent_crosses_hubs(patch: pytest.MonkeyPatch) -> None:
+    """What another hub calls a child is taken for one by its id."""
+    patch.setattr(
+        sqlite_purge, "_FAMILY", sqlite_purge._FAMILY.replace("i.hub = ? AND i.parent", "? IS NOT NULL AND i.parent")
+    )
+
+
+@mutant("618", "PRG-07", source="LIKE 'parent%'")
+def children_of_longer_names_are_taken_along(patch: pytest.MonkeyPatch) -> None:
+    """With an instance go the children of all whose ids begin with its own."""
+
+    def family(state: HubState, root: Instance) -> list[Instance]:
+        found = {root.id: root}
+        pending = [root.id]
+        while pending:
+            top = pending.pop()
+            for parent, children in state.children.items():
+                for child in children if parent.startswith(top) else ():
+                    if child not in found:
+                        found[child] = state.instances[child]
+                        pending.append(child)
+        return list(found.values())
+
+    patch.setattr(retention, "_family", family)
+
+
+@mutant("619", "PRG-17", source="a query's checks used for a purge")
+def a_purge_begins_at_its_cursor(patch: pytest.MonkeyPatch) -> None:
+    """A purge passes over what stands before its query's cursor."""
+    purge = retention.purge_instances
+
+    def purge_rest(state: HubState, request: PurgeRequest) -> PurgeResult:
+        query = request.query
+        if query is None or query.cursor is None:
+            return purge(state, request)
+        checks.decode_cursor(query)
+        return purge(state, request)
+
+    patch.setattr(memory_hub, "purge_instances", purge_rest)

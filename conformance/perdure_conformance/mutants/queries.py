@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import time
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,18 +15,20 @@ from sqlalchemy import ColumnElement, Select, func, literal
 
 from perdure.spi import (
     Fields,
+    HistoryPage,
     HubStats,
     InstanceInfo,
     InstanceQuery,
     InvalidRequest,
     Millis,
+    OrchestrationStatus,
     Page,
     QueueStats,
 )
 from perdure.spi.checks import decode_cursor, encode_cursor
 from perdure_conformance.mutant import mutant
 from perdure_memory import hub as memory_hub
-from perdure_memory import queries
+from perdure_memory import messages, queries
 from perdure_memory.ownership import Ownership
 from perdure_memory.state import HubState, Instance
 from perdure_sql import Tables
@@ -630,3 +633,160 @@ def a_kept_instance_with_a_timer_counts_twice(patch: pytest.MonkeyPatch) -> None
         return replace(stats, future=stats.future + len(late))
 
     patch.setattr(queries, "_queue_stats", twice)
+
+
+# Found by trying what nobody had listed.
+
+
+@mutant("600", "QRY-03", "PAY-16", source="names passed as one text")
+def names_are_joined_by_commas(patch: pytest.MonkeyPatch) -> None:
+    """A name with a comma in it is looked for as several names."""
+    _patch_matches(
+        patch,
+        lambda query: query if query.names is None else replace(query, names=",".join(query.names).split(",")),
+    )
+
+
+@mutant("601", "QRY-14", source="tags kept as texts")
+def tags_are_joined_to_texts(patch: pytest.MonkeyPatch) -> None:
+    """A tag is kept as `name=value`, so that an equals sign may belong to either."""
+
+    def holds(instance: Instance, query: InstanceQuery) -> bool:
+        kept = {f"{name}={value}" for name, value in instance.tags.items()}
+        return {f"{name}={value}" for name, value in (query.tags or {}).items()} <= kept
+
+    _patch_filter(patch, {"tags": None}, holds)
+
+
+@mutant("602", "QRY-14", source="a query that was written for two")
+def only_two_tags_are_looked_at(patch: pytest.MonkeyPatch) -> None:
+    """Of the tags asked for, the last two must be there."""
+    _patch_matches(patch, lambda query: replace(query, tags=dict([*(query.tags or {}).items()][-2:])))
+
+
+@mutant("603", "QRY-21", source="DynamoDB's limit on what is read, before the filter")
+def a_scan_ends_where_much_does_not_match(patch: pytest.MonkeyPatch) -> None:
+    """Behind a thousand instances that don't match nothing is found."""
+
+    def query_instances(state: HubState, query: InstanceQuery) -> Page[InstanceInfo]:
+        seen = [state.instances[name] for _, name in state.timeline]
+        if query.descending:
+            seen.reverse()
+        near = {instance.id for instance in seen[:1000]}
+        page = queries.query_instances(state, query)
+        if query.cursor is not None:
+            return page
+        items = [info for info in page.items if info.id in near]
+        return page if items == list(page.items) else Page(items=items, cursor=None)
+
+    patch.setattr(memory_hub, "query_instances", query_instances)
+
+
+@mutant("604", "QRY-21", source="a largest page, and no cursor behind it")
+def the_rest_of_a_large_page_is_lost(patch: pytest.MonkeyPatch) -> None:
+    """Of a page of more than a thousand the rest is lost."""
+
+    def query_instances(state: HubState, query: InstanceQuery) -> Page[InstanceInfo]:
+        page = queries.query_instances(state, query)
+        return page if len(page.items) <= 1000 else Page(items=page.items[:1000], cursor=page.cursor)
+
+    patch.setattr(memory_hub, "query_instances", query_instances)
+
+
+def _patch_shown(patch: pytest.MonkeyPatch, shown: Callable[[InstanceInfo], InstanceInfo]) -> None:
+    """Have queries, and they alone, show instances otherwise."""
+
+    def query_instances(state: HubState, query: InstanceQuery) -> Page[InstanceInfo]:
+        page = queries.query_instances(state, query)
+        return Page(items=[shown(info) for info in page.items], cursor=page.cursor)
+
+    patch.setattr(memory_hub, "query_instances", query_instances)
+
+
+@mutant("605", "QRY-12", source="a column left out of one of two selects")
+def queries_know_no_execution(patch: pytest.MonkeyPatch) -> None:
+    """In a query every instance is in its first execution."""
+    _patch_shown(patch, lambda info: replace(info, execution=1))
+
+
+@mutant("606", "QRY-12", source="columns in the wrong order")
+def queries_take_one_time_for_another(patch: pytest.MonkeyPatch) -> None:
+    """In a query an instance was last updated when it was created."""
+    _patch_shown(patch, lambda info: replace(info, updated_at=info.created_at))
+
+
+@mutant("607", "QRY-23", source="a cursor of the database, left open")
+def later_pages_show_what_was(patch: pytest.MonkeyPatch) -> None:
+    """The first page keeps the result, from which later ones come."""
+    kept: dict[str, dict[str, InstanceInfo]] = {}
+
+    def query_instances(state: HubState, query: InstanceQuery) -> Page[InstanceInfo]:
+        page = queries.query_instances(state, query)
+        seen = kept.get(query.cursor or "")
+        if seen is None:
+            whole = queries.query_instances(state, replace(query, page_size=1_000_000))
+            seen = {info.id: info for info in whole.items}
+        if page.cursor is not None:
+            kept[page.cursor] = seen
+        return Page(items=[seen.get(info.id, info) for info in page.items], cursor=page.cursor)
+
+    patch.setattr(memory_hub, "query_instances", query_instances)
+
+
+@mutant("608", "QRY-24", source="a list handed out")
+def a_page_of_history_is_the_history(patch: pytest.MonkeyPatch) -> None:
+    """A whole history is returned as the very list that grows."""
+
+    def read_history(state: HubState, instance: str, after: int, limit: int) -> HistoryPage:
+        page = queries.read_history(state, instance, after, limit)
+        history = state.instances[instance].history
+        return replace(page, events=history) if page.events == history else page
+
+    patch.setattr(memory_hub, "read_history", read_history)
+
+
+@mutant("610", "QRY-17", source="the wrong aggregate")
+def stats_tell_the_youngest_age(patch: pytest.MonkeyPatch) -> None:
+    """The age of ready work is that of what became ready last."""
+
+    def queue_stats(items: Iterable[tuple[Ownership, Millis | None]], now: Millis) -> QueueStats:
+        listed = list(items)
+        stats = right(listed, now)
+        ready = [at for owner, at in listed if at is not None and at <= now and owner.leased_until() <= now]
+        return replace(stats, oldest_ready_age_ms=now - max(ready) if ready else None)
+
+    right = queries._queue_stats
+    patch.setattr(queries, "_queue_stats", queue_stats)
+
+
+@mutant("611", "QRY-17", source="a default taken for the only one")
+def stats_count_the_default_queue(patch: pytest.MonkeyPatch) -> None:
+    """Activities of other queues are not counted."""
+
+    def count_work(state: HubState, now: Millis) -> HubStats:
+        others = {key: each for key, each in state.activities.items() if each.queue != "default"}
+        for key in others:
+            del state.activities[key]
+        stats = queries.count_work(state, now)
+        state.activities.update(others)
+        return stats
+
+    patch.setattr(memory_hub, "count_work", count_work)
+
+
+@mutant("612", "QRY-17", source="counters beside the instances")
+def a_reopened_instance_counts_twice(patch: pytest.MonkeyPatch) -> None:
+    """The counter of a status is not taken back when an instance of it is reopened."""
+    drift: Counter[OrchestrationStatus] = Counter()
+    reopen = messages._reopen
+
+    def reopened(state: HubState, instance: Instance, now: Millis) -> None:
+        drift[instance.status] += 1
+        reopen(state, instance, now)
+
+    def count_work(state: HubState, now: Millis) -> HubStats:
+        stats = queries.count_work(state, now)
+        return replace(stats, instances=Counter(stats.instances) + drift)
+
+    patch.setattr(messages, "_reopen", reopened)
+    patch.setattr(memory_hub, "count_work", count_work)

@@ -20,6 +20,7 @@ from perdure.spi import (
     Millis,
     NewInstance,
     Outcome,
+    Release,
     SystemClock,
     TurnBatch,
     TurnCommit,
@@ -27,7 +28,7 @@ from perdure.spi import (
 from perdure.spi.checks import requests
 from perdure_conformance.mutant import mutant
 from perdure_conformance.mutants.schemas import change_statement
-from perdure_memory import activities, hub, instances, leases, queries, turns
+from perdure_memory import activities, hub, instances, leases, messages, queries, turns
 from perdure_memory.inbox import Inbox, PendingMessage
 from perdure_memory.ownership import Ownership
 from perdure_memory.provider import MemoryProvider
@@ -401,3 +402,43 @@ def messages_of_one_moment_come_by_id(patch: pytest.MonkeyPatch) -> None:
         return (self.id != START_MESSAGE_ID, self.due, self.id)
 
     patch.setattr(PendingMessage, "place", place)
+
+
+def _whole_seconds(ms: int) -> int:
+    return ms // 1000 * 1000 if ms >= 1000 else ms
+
+
+@mutant("545", "TIM-17", source="`make_interval(secs => ...)`")
+def a_kept_lease_lasts_whole_seconds(patch: pytest.MonkeyPatch) -> None:
+    """`keep_ms` of a second or more is cut to whole seconds."""
+    leave = turns._leave
+
+    def cut(state: HubState, instance: Instance, commit: TurnCommit, now: Millis) -> None:
+        if commit.keep_ms is not None:
+            commit = replace(commit, keep_ms=_whole_seconds(commit.keep_ms))
+        leave(state, instance, commit, now)
+
+    patch.setattr(turns, "_leave", cut)
+
+
+@mutant("545b", "TIM-17", source="`make_interval(secs => ...)`")
+def a_release_delay_lasts_whole_seconds(patch: pytest.MonkeyPatch) -> None:
+    """A release delay of a second or more is cut to whole seconds."""
+    release = leases._release
+
+    def cut(state: HubState, item: Release, now: Millis) -> Outcome:
+        return release(state, replace(item, delay_ms=_whole_seconds(item.delay_ms)), now)
+
+    patch.setattr(leases, "_release", cut)
+
+
+@mutant("653", "CLK-03", source="the clock in one of two paths")
+def a_reopening_takes_the_time_back(patch: pytest.MonkeyPatch) -> None:
+    """The message that reopens an instance sets `updated_at` to the clock, also to one that jumped back."""
+    reopen = messages._reopen
+
+    def reopened(state: HubState, instance: Instance, now: Millis) -> None:
+        reopen(state, instance, now)
+        instance.updated_at = now
+
+    patch.setattr(messages, "_reopen", reopened)

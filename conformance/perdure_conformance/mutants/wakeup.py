@@ -10,13 +10,13 @@ from typing import Final, Literal, TypeAlias
 
 import pytest
 
-from perdure.spi import ActivityDone, Exchange, ExchangeResult, Millis, OnWake, Outcome, Wake
+from perdure.spi import ActivityDone, Exchange, ExchangeResult, Millis, OnWake, Outcome, Release, Wake
 from perdure_conformance.cases import wakeup as cases
 from perdure_conformance.mutant import mutant
-from perdure_memory import activities, hub, turns, wakeup
+from perdure_memory import activities, hub, leases, messages, turns, wakeup
 from perdure_memory.hub import MemoryHub
 from perdure_memory.provider import MemoryProvider
-from perdure_memory.state import HubState
+from perdure_memory.state import HubState, Instance
 from perdure_memory.store import Store
 from perdure_memory.wakeup import MemorySubscription
 
@@ -256,3 +256,46 @@ def closing_does_not_wait_for_the_callback(patch: pytest.MonkeyPatch) -> None:
         self._on_close(self)
 
     patch.setattr(MemorySubscription, "close", close)
+
+
+@mutant("641", "NOT-01", source="a notification in some paths")
+def releases_are_not_hinted(patch: pytest.MonkeyPatch) -> None:
+    """Nobody is told of what was given back."""
+    _impatient(patch)
+    release = leases.release_leases
+
+    def in_silence(state: HubState, items: Sequence[Release], now: Millis) -> list[Outcome]:
+        outcomes = release(state, items, now)
+        state.work_hints.clear()
+        return outcomes
+
+    patch.setattr(hub, "release_leases", in_silence)
+
+
+@mutant("642", "NOT-06", source="a lock held over a callback")
+def callers_wait_for_subscribers(patch: pytest.MonkeyPatch) -> None:
+    """Whoever changes something waits until a subscriber's callback has ended."""
+    _impatient(patch)
+    init = MemorySubscription.__init__
+
+    def begin(self: MemorySubscription, on_wake: OnWake, on_close: Callable[[MemorySubscription], None]) -> None:
+        def called(wake: Wake) -> None:
+            with self._condition:
+                on_wake(wake)
+
+        init(self, called, on_close)
+
+    patch.setattr(MemorySubscription, "__init__", begin)
+
+
+@mutant("643", "NOT-01", source="a notification in some paths")
+def a_reopening_is_no_change(patch: pytest.MonkeyPatch) -> None:
+    """Nobody who watches an instance is told that it was reopened."""
+    _impatient(patch)
+    reopen = messages._reopen
+
+    def in_silence(state: HubState, instance: Instance, now: Millis) -> None:
+        reopen(state, instance, now)
+        state.change_hints.discard(instance.id)
+
+    patch.setattr(messages, "_reopen", in_silence)

@@ -232,7 +232,9 @@ def _add_conformance(commands: _Commands) -> None:
     parser.add_argument("--junit", metavar="FILE", help="write all results as JUnit XML")
     parser.add_argument("--waivers", metavar="FILE", help="a TOML file of cases that may fail for a while")
     parser.add_argument("--seed", metavar="N", type=int, help="that of a former run, to repeat what it generated")
-    parser.add_argument("--full", action="store_true", help="run the large cases in full; with --self-test, all on each")
+    parser.add_argument(
+        "--full", action="store_true", help="run the large cases in full; with --self-test, all on each"
+    )
     parser.add_argument(
         "--self-test", action="store_true", help="prove the suite on broken providers: each must be found out"
     )

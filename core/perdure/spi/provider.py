@@ -14,7 +14,8 @@ back its neighbours nor leaks into them. A malformed item makes the whole call r
 each may raise `Closed`, `Transient` and `AuthFailed`, a write `OutcomeUnknown`, a read `Corrupt`, and a
 hub's method `NotFound` where the hub doesn't exist. A provider maps its driver's errors by their codes,
 never by their texts; one it doesn't know becomes `OutcomeUnknown` on writes and `Transient` on reads, with
-the driver's own as `__cause__`; no message holds a password.
+the driver's own as `__cause__`; no message holds a password. Conflicts among calls that run at once (a deadlock, a
+serialization failure) it repeats itself.
 
 Ids and names are compared as code points (case-sensitive, neither trimmed nor normalised) and sorted as UTF-8
 bytes. An id that is empty, over `Limits.max_id_bytes`, or holds NUL or a lone surrogate raises `BadId`.
@@ -202,7 +203,8 @@ class Hub(ABC):
           delay hides it, it is not terminal, its name is in `names`, and a message of it is due; a due
           `control` message makes it claimable whatever the start's due, the names, or a release delay;
         * install a fresh random token and a larger fence, and store `attempt + 1`, with the claim;
-        * prefer what has been claimable longest;
+        * prefer what has been claimable longest, and where another claim took that, go on to the next: of as many
+          claims at once as there are ready items none is left with nothing;
         * deliver the start first, then by (stored due, arrival), at most `max_messages`, as a prefix; nothing
           before its due; what was not consumed comes again at the next claim;
         * deliver control messages alone where the name is not in `names` or the start is not due, so that no cut
@@ -384,10 +386,10 @@ class Hub(ABC):
     def exchange(self, exchange: Exchange) -> ExchangeResult:
         """Do one engine round: commit, complete, renew, release, claim turns, claim activities, in that order.
 
-        What a commit made ready is claimable in the same call. Override it to do all in one transaction, and
-        declare `single_txn_exchange`: then an error means that nothing was applied. Elsewhere the parts before
-        the one that raises may be applied, and retrying the whole exchange must be safe (it is, since each part
-        is idempotent or fenced).
+        What a commit made ready is claimable in the same call. Override it to do all in one transaction, declare
+        `single_txn_exchange` then, and for nothing less: an error then means that nothing was applied. With this
+        default the parts before the one that raises may be applied, and retrying the whole exchange is safe, since
+        each part is idempotent or fenced.
         """
         commits = self.commit_turns(exchange.commits) if exchange.commits else []
         done = self.complete_activities(exchange.done) if exchange.done else []

@@ -577,7 +577,7 @@ class EngineCases:
         """Whatever befalls random orchestrations on the way, they end as on the reference where nothing does."""
 
         @seed(bench.seed)
-        @generation(bench, few=4, many=60)
+        @generation(bench, few=2, many=60)
         @given(program=PROGRAMS, laps=LAPS, misfortunes=MISFORTUNES)
         def check(program: Program, laps: int, misfortunes: list[str]) -> None:
             clock = ManualClock(START)

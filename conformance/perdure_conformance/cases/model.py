@@ -709,7 +709,7 @@ class ModelCases:
         class Machine(Comparison):
             pass
 
-        compare(bench, Machine, few=7, many=100)
+        compare(bench, Machine, few=4, many=100)
 
     @case("I19", "I4", "I20", level=Level.L1, slow=True)
     def test_mod_02_through_two_handles_in_turn(self, bench: Bench) -> None:
@@ -718,7 +718,7 @@ class ModelCases:
         class Machine(Comparison):
             has_two_handles = True
 
-        compare(bench, Machine, few=5, many=60)
+        compare(bench, Machine, few=3, many=60)
 
     @case("I5", "I4", "I7", slow=True)
     def test_mod_03_calls_whose_answers_are_lost_are_repeated(self, bench: Bench) -> None:
@@ -728,18 +728,18 @@ class ModelCases:
             loses_replies = True
 
         if not bench.adapter.has("intercept"):
-            compare(bench, Machine, few=5, many=60)
+            compare(bench, Machine, few=3, many=60)
             return
         Machine.fuse = fuse = Fuse()
         with bench.intercepted(fuse.burn):
-            compare(bench, Machine, few=5, many=60)
+            compare(bench, Machine, few=3, many=60)
 
     @case("ENGINE", "I6", "I8", slow=True)
     def test_mod_04_orchestrations_leave_the_same_history(self, bench: Bench) -> None:
         """Random orchestrations, run by the real engine, leave histories that equal the reference's but for ids."""
 
         @seed(bench.seed)
-        @generation(bench, few=15, many=100)
+        @generation(bench, few=10, many=100)
         @given(program=PROGRAMS, laps=LAPS)
         def check(program: Program, laps: int) -> None:
             clock = ManualClock(START)

@@ -13,10 +13,13 @@ import pytest
 if TYPE_CHECKING:
     from perdure_conformance.report import Report
 
-__all__ = ["RECORDER", "Recorder", "problem_with_writing"]
+__all__ = ["RECORDER", "UNEXPLAINED", "Recorder", "problem_with_writing"]
 
 RECORDER: Final = "perdure-conformance-recorder"
 """The name under which pytest knows it."""
+
+UNEXPLAINED: Final = "an assertion failed"
+"""How a result begins that doesn't say what was compared."""
 
 
 class Recorder:

@@ -16,6 +16,7 @@ from perdure_conformance.case import Case
 from perdure_conformance.evidence import VacuousCase
 from perdure_conformance.guard import Escaped, TimedOut
 from perdure_conformance.honesty import NEGATIVE_CHECKS, declares
+from perdure_conformance.recorder import UNEXPLAINED
 from perdure_conformance.report import Outcome, Result, describe
 from perdure_conformance.suite import ProviderConformance, canonical_cases
 from perdure_conformance.waivers import Waiver, WaiverProblem, read_waivers
@@ -170,7 +171,7 @@ class Run:
         elif isinstance(error, AssertionError) and self._compared is not None:
             result.came, result.expected = map(clean, self._compared)
         elif isinstance(error, (AssertionError, pytest.fail.Exception, VacuousCase, TimedOut)):
-            result.came = clean(text_of(error) or "an assertion failed")
+            result.came = clean(text_of(error) or f"{UNEXPLAINED}: {info.traceback[-1].statement}")
         else:
             result.came = clean(f"raised {type(error).__name__}: {text_of(error)}")
         ours = [(Path(str(entry.path)), entry.lineno + 1) for entry in info.traceback]

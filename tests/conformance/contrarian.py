@@ -404,11 +404,12 @@ class ContrarianHub(MemoryHub):
     @contextmanager
     def _locking(self, most: int, look: Callable[[HubState], Sequence[Row]]) -> Iterator[Callable[[Row], bool]]:
         """Lock the rows that a claim takes; yield what tells which are free for it."""
-        if not (self._free.locks_rows and self._provider.is_crowded()):
-            yield lambda row: True
-            return
         with self._transaction() as state:
             assert isinstance(state, ContrarianState)
+        if not (self._free.locks_rows and self._provider.is_crowded()):
+            yield lambda row: row.number not in state.locked
+            return
+        with self._transaction():
             mine = {row.number for row in look(state) if row.number not in state.locked}
             mine = set(sorted(mine)[: max(most, 0)])
             state.locked |= mine

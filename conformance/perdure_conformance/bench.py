@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import secrets
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -174,15 +175,20 @@ class Bench(Driver):
         """Delete these hubs after the case, if they are there."""
         self._hubs.extend(names)
 
-    def new_hub(self, name: str | None = None) -> Driver:
-        """Create a further hub, which is deleted after the case."""
+    def new_hub(self, name: str | None = None, *, provider: Provider | None = None) -> Driver:
+        """Create a further hub, by default on the case's handle; it is deleted after the case."""
+        provider = self.provider if provider is None else provider
         if name is None:
             name = self.hub_name()
         else:
             self.drop_later(name)
-        outcome = self.provider.create_hub(name)
+        outcome = provider.create_hub(name)
         assert outcome is Outcome.OK, f"create_hub of a new name answered {outcome}"
-        return self.on(self.provider, name)
+        return self.on(provider, name)
+
+    def new_hub_in_real_time(self) -> Driver:
+        """Create a further hub, and return a driver of it on a handle that has no injected clock."""
+        return self.new_hub(provider=self.open(self.adapter.build(None)))
 
     def on(self, provider: Provider, name: str | None = None) -> Driver:
         """Return a driver of a hub (by default that of the case) on any handle."""
@@ -192,6 +198,32 @@ class Bench(Driver):
     def connect(self, *, clock: Clock | None = None) -> Provider:
         """Open one more handle on the store, on the case's clock or another; it is closed after the case."""
         return self.open(self.adapter.build(clock or self.clock))
+
+    def another_handle(self, *, clock: Clock | None = None) -> Provider | None:
+        """Open one more handle on which the case's hub is; where the store lives in its handle, close it: None.
+
+        Raises:
+            AssertionError: the hub is not there, though the store is declared to outlive its handle.
+        """
+        provider = self.connect(clock=clock)
+        self.settle_reads()
+        if self.hub.name in provider.list_hubs():
+            return provider
+        assert not self.capabilities.durable, "a hub of a durable store is not on another handle"
+        assert not self.capabilities.multi_process, "a hub of a shared store is not on another handle"
+        provider.close()
+        return None
+
+    def a_handle_each(self, number: int) -> list[Driver]:
+        """Return drivers of the case's hub, each on a further handle, or all on its own where the store lives in it."""
+        first = self.another_handle()
+        if first is None:
+            return [self] * number
+        return [self.on(first), *(self.on(self.connect()) for _ in range(number - 1))]
+
+    def settle_reads(self) -> None:
+        """Wait until all handles see what was written on any."""
+        time.sleep(self.capabilities.read_lag_ms / 1000)
 
     def open(self, provider: Provider) -> Provider:
         """Open a handle that is to be closed after the case."""

@@ -78,17 +78,22 @@ def run_suite(arguments: argparse.Namespace) -> int:
 
 
 def _explain(arguments: argparse.Namespace, report: Report) -> None:
-    """Run what failed once more, in a process where assertions say what they compared."""
+    """Run what failed once more, in a process where assertions say what they compared.
+
+    Only what is said of a failure is taken from there: what became of a case stays as it was.
+    """
     unexplained = {(found.case, found.variant): found for found in report.results if found.came.startswith(UNEXPLAINED)}
     if not unexplained:
         return
     cases = " or ".join(dict.fromkeys(case for case, _ in unexplained))
     with TemporaryDirectory() as directory:
         path = Path(directory) / "report.json"
-        changed = {"keyword": cases, "workers": 1, "junit": None, "report": path, "seed": report.seed}
+        changed = {"keyword": cases, "workers": 1, "junit": None, "waivers": None, "report": path}
+        changed["seed"] = report.seed
         again = _pytest_arguments(argparse.Namespace(**{**vars(arguments), **changed}))
         subprocess.run(  # noqa: S603 - ourselves, with what we were given
-            [sys.executable, "-m", "pytest", *again],
+            [sys.executable, "-P", "-m", "pytest", *again],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -101,8 +106,8 @@ def _explain(arguments: argparse.Namespace, report: Report) -> None:
             if found is None:
                 continue
             if told["outcome"] == "pass":
-                found.detail = "it passed when it was run again"
-            elif "came" in told:
+                found.detail = ", ".join(filter(None, (found.detail, "it passed when it was run again")))
+            elif told["outcome"] == "fail":
                 found.came, found.expected = told["came"], told["expected"]
                 found.where = told.get("where", found.where)
     if arguments.report:

@@ -38,6 +38,9 @@ LEASE_MS = 30_000
 RUNNING = OrchestrationStatus.RUNNING
 COMPLETED = OrchestrationStatus.COMPLETED
 FAILED = OrchestrationStatus.FAILED
+PENDING = OrchestrationStatus.PENDING
+SUSPENDED = OrchestrationStatus.SUSPENDED
+TERMINATED = OrchestrationStatus.TERMINATED
 ENDED = frozenset(status for status in OrchestrationStatus if status.is_terminal)
 
 _numbers = count(1)
@@ -76,6 +79,11 @@ def turn_commit(item: TurnItem, **fields: Any) -> TurnCommit:
 
 def ids_of(items: Sequence[Delivery] | Sequence[Activity] | Sequence[InstanceInfo]) -> list[str]:
     return [item.id for item in items]
+
+
+def ids_by_instance(items: Sequence[TurnItem]) -> dict[str, list[str]]:
+    """Return the ids of the messages that came, by instance."""
+    return {item.instance: ids_of(item.messages) for item in items}
 
 
 def whole_history(hub: Hub, instance: str) -> list[bytes]:

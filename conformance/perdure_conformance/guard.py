@@ -5,10 +5,12 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Final
 
 import pytest
+
+from perdure_conformance.wording import text_of
 
 __all__ = ["Escaped", "TimedOut", "guarded", "ignoring_errors"]
 
@@ -16,11 +18,16 @@ _OUTCOMES: Final = (pytest.skip.Exception, pytest.xfail.Exception, pytest.exit.E
 
 
 class Escaped(Exception):
-    """A provider raised one of pytest's own outcomes, by which the case would have ended without a verdict."""
+    """A provider raised what would have ended the case without a verdict, or the run: an outcome of pytest's, or
+    what is no `Exception`.
+    """
 
 
 class TimedOut(BaseException):
     """A case has not ended in time. No `Exception`, so that no handler in a provider takes it for a failed call."""
+
+
+_CAUGHT: Final = (Exception, SystemExit, GeneratorExit, KeyboardInterrupt, TimedOut, pytest.fail.Exception)
 
 
 @contextmanager
@@ -31,21 +38,27 @@ def guarded(seconds: float) -> Iterator[None]:
         seconds: how long that may take. Only where there are signals, which reach the main thread alone.
 
     Raises:
-        Escaped: the provider raised an outcome of pytest's.
+        Escaped: the provider raised an outcome of pytest's, or what nobody catches.
         TimedOut: it took too long.
     """
     try:
         with _limited(seconds):
             yield
-    except _OUTCOMES as outcome:
-        raise Escaped(f"{type(outcome).__name__}: {outcome}") from outcome
+    except BaseException as error:
+        if isinstance(error, _CAUGHT) and not isinstance(error, _OUTCOMES):
+            raise
+        raise Escaped(f"{type(error).__name__}: {text_of(error)}") from error
 
 
 @contextmanager
 def ignoring_errors() -> Iterator[None]:
     """Return a context in which nothing that a provider raises counts: after a failure, and for tidying up."""
-    with suppress(Exception, SystemExit, GeneratorExit, TimedOut, *_OUTCOMES):
+    try:
         yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: S110 - that it doesn't count is what this is for
+        pass
 
 
 @contextmanager

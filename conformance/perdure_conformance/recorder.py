@@ -118,10 +118,12 @@ class Recorder:
         """Print the verdict on each provider."""
         if not self.reports:
             return
-        from perdure_conformance.summary import verdict_lines  # noqa: PLC0415
+        from perdure_conformance.summary import run_line, verdict_lines  # noqa: PLC0415
 
         terminalreporter.section("perdure conformance")
-        for report in self.reports.values():
+        reports = list(self.reports.values())
+        terminalreporter.write_line(run_line(reports[0]))
+        for report in reports:
             for line in verdict_lines(report, terminalreporter._tw.fullwidth):
                 terminalreporter.write_line(line)
 

@@ -14,10 +14,10 @@ from perdure.spi import SPI_VERSION, ProviderURL
 from perdure_conformance import SUITE_VERSION
 from perdure_conformance.bench import Session
 from perdure_conformance.case import Case, Level
-from perdure_conformance.guard import TimedOut, guarded
+from perdure_conformance.guard import Escaped, TimedOut, guarded
 from perdure_conformance.suite import canonical_cases, content_hash
 from perdure_conformance.waivers import Waiver
-from perdure_conformance.wording import Wording
+from perdure_conformance.wording import Wording, text_of
 
 __all__ = ["LevelResult", "Outcome", "Report", "Result", "describe"]
 
@@ -196,4 +196,5 @@ def describe(session: Session) -> dict[str, Any]:
             "limits": {name: plain(value) for name, value in asdict(provider.limits).items()},
         }
     except (Exception, SystemExit, TimedOut) as error:
-        return {"error": clean(f"can't be opened: {type(error).__name__}: {error}")}
+        kind = "" if isinstance(error, Escaped) else f"{type(error).__name__}: "
+        return {"error": clean(f"can't be opened: {kind}{text_of(error)}")}

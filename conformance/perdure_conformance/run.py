@@ -14,13 +14,13 @@ from perdure_conformance.adapter import find_adapter
 from perdure_conformance.bench import Bench, Session
 from perdure_conformance.case import Case
 from perdure_conformance.evidence import VacuousCase
-from perdure_conformance.guard import Escaped, TimedOut
+from perdure_conformance.guard import Escaped, TimedOut, guarded
 from perdure_conformance.honesty import NEGATIVE_CHECKS, declares
 from perdure_conformance.recorder import UNEXPLAINED
 from perdure_conformance.report import Outcome, Result, describe
 from perdure_conformance.suite import ProviderConformance, canonical_cases
 from perdure_conformance.waivers import Waiver, WaiverProblem, read_waivers
-from perdure_conformance.wording import Wording, difference
+from perdure_conformance.wording import Wording, difference, text_of
 
 __all__ = ["Run", "check_options", "waivers_of"]
 
@@ -42,6 +42,7 @@ class Run:
         self._today = datetime.datetime.now(datetime.UTC).date()
         self._compared: tuple[str, str] | None = None
         self._reason: tuple[Outcome, str] | None = None
+        self._failed: dict[tuple[str, str, str], Result] = {}
 
     def session_of(self, item: pytest.Function) -> Session:
         """Return the store on which a case runs: that of its class, or of the URL that was given."""
@@ -120,6 +121,11 @@ class Run:
                 session.abandon()
         if call.when == "call":
             self._waive(result, spec, report)
+        # What once failed has failed, also where somebody runs it again and tells nobody of the first time.
+        key = target_of(item), result.case, result.variant
+        if result.outcome in ("fail", "error"):
+            self._failed[key] = result
+        result = self._failed.get(key, result)
         if is_canonical(item):
             data = {name: getattr(result, name) for name in Result.__slots__}
             told = {"target": target_of(item), "case": result.case, "variant": result.variant, "result": data}
@@ -171,7 +177,7 @@ class Run:
         elif isinstance(error, AssertionError) and self._compared is not None:
             result.came, result.expected = map(clean, self._compared)
         elif isinstance(error, (AssertionError, pytest.fail.Exception, VacuousCase, TimedOut)):
-            result.came = clean(text_of(error) or f"{UNEXPLAINED}: {info.traceback[-1].statement}")
+            result.came = clean(text_of(error) or f"{UNEXPLAINED}: {str(info.traceback[-1].statement).strip()}")
         else:
             result.came = clean(f"raised {type(error).__name__}: {text_of(error)}")
         ours = [(Path(str(entry.path)), entry.lineno + 1) for entry in info.traceback]
@@ -212,9 +218,14 @@ def check_options(config: pytest.Config) -> None:
     url = config.getoption("--provider-url")
     if url:
         try:
-            find_adapter(url).build(None)
+            adapter = find_adapter(url)
+            with guarded(adapter.patience):
+                adapter.build(None)
         except PerdureError as error:
             raise pytest.UsageError(str(error)) from error
+        except (Exception, SystemExit, TimedOut):
+            # What it raises besides is for the report to tell.
+            return
 
 
 def waivers_of(config: pytest.Config) -> dict[str, Waiver]:
@@ -242,14 +253,6 @@ def target_of(item: pytest.Function) -> str:
 def variant_of(item: pytest.Function) -> str:
     """Return the variant in which an item runs its case."""
     return str(item.callspec.params.get("_variant", "")) if hasattr(item, "callspec") else ""
-
-
-def text_of(error: BaseException) -> str:
-    """Return an error's message; a broken provider's may have none that can be had."""
-    try:
-        return str(error)
-    except Exception as second:
-        return f"(no message: {type(second).__name__})"
 
 
 def _reword(report: pytest.TestReport, wording: Wording) -> None:

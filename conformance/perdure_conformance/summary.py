@@ -13,7 +13,7 @@ from perdure_conformance.report import LevelResult, Outcome, Report, Result
 from perdure_conformance.self_test import SelfTest
 from perdure_conformance.suite import content_hash
 
-__all__ = ["matrix_lines", "summary_lines", "verdict_lines"]
+__all__ = ["matrix_lines", "run_line", "summary_lines", "verdict_lines"]
 
 _SCREEN: Final = 36
 """Lines. As many failures are told in full as there is room for; the rest is named."""
@@ -37,9 +37,14 @@ def verdict_lines(report: Report, width: int) -> Iterator[str]:
     yield _verdict(report)
 
 
+def run_line(report: Report) -> str:
+    """Say which suite it was, and how to repeat what it generated."""
+    return f"suite {SUITE_VERSION} (content {content_hash()}), seed {report.seed}"
+
+
 def summary_lines(report: Report, width: int) -> Iterator[str]:
     """Yield the verdict with what led to it: failures, what was not run, what was waived."""
-    head = [f"suite {SUITE_VERSION} (content {content_hash()}), seed {report.seed}", *verdict_lines(report, width)]
+    head = [run_line(report), *verdict_lines(report, width)]
     tail = [line for outcome in _WORDS if outcome not in ("fail", "error") for line in _listed(report, outcome, width)]
     yield from head
     room = _SCREEN - len(head) - len(tail) - 2

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 from perdure.cli.output import printable
 from perdure.spi import PerdureError, ProviderURL
 
-__all__ = ["Wording", "difference"]
+__all__ = ["Wording", "difference", "text_of"]
 
 _LONGEST: Final = 600
 _CONTEXT: Final = 40
@@ -60,6 +60,14 @@ def difference(left: object, right: object) -> tuple[str, str]:
     if not start:
         return texts
     return f"...{texts[0][start:]}", f"...{texts[1][start:]}"
+
+
+def text_of(error: BaseException) -> str:
+    """Return an error's message; a broken provider's may have none that can be had."""
+    try:
+        return str(error)
+    except Exception as second:
+        return f"(no message: {type(second).__name__})"
 
 
 def _repr(value: object) -> str:

@@ -2,39 +2,15 @@
 
 from __future__ import annotations
 
-import time
-
 from perdure.spi import InstanceQuery, Outcome, PurgeRequest, PurgeResult
+from perdure.spi.checks import PurgeBounds
 from perdure_memory.queries import matches
 from perdure_memory.state import HubState, Instance
 
 
-class _Bounds:
-    """How much a purge may still do."""
-
-    def __init__(self, request: PurgeRequest) -> None:
-        self.deleted = 0
-        self._limit = request.limit
-        # Of real time: a budget spares the caller, and has nothing to do with what is stored.
-        self._deadline = None if request.budget_ms is None else time.monotonic() + request.budget_ms / 1000
-
-    def allow(self, size: int) -> bool:
-        """Tell whether as many more instances may go now.
-
-        The first family goes whole even if it is larger than the limit, or the purge would never end;
-        and once the budget is over nothing but that first one.
-        """
-        if self._limit == 0:
-            return False
-        if self.deleted == 0:
-            return True
-        in_time = self._deadline is None or time.monotonic() < self._deadline
-        return in_time and (self._limit is None or self.deleted + size <= self._limit)
-
-
 def purge_instances(state: HubState, request: PurgeRequest) -> PurgeResult:
     """Delete by ids or by query."""
-    bounds = _Bounds(request)
+    bounds = PurgeBounds(request)
     if request.query is not None:
         return _purge_found(state, request, request.query, bounds)
     outcomes: list[Outcome] = []
@@ -46,7 +22,7 @@ def purge_instances(state: HubState, request: PurgeRequest) -> PurgeResult:
     return PurgeResult(deleted=bounds.deleted, complete=True, outcomes=outcomes)
 
 
-def _purge_found(state: HubState, request: PurgeRequest, query: InstanceQuery, bounds: _Bounds) -> PurgeResult:
+def _purge_found(state: HubState, request: PurgeRequest, query: InstanceQuery, bounds: PurgeBounds) -> PurgeResult:
     for _, instance_id in list(state.timeline):
         # One found earlier may have taken this one along.
         instance = state.instances.get(instance_id)
@@ -58,7 +34,7 @@ def _purge_found(state: HubState, request: PurgeRequest, query: InstanceQuery, b
     return PurgeResult(deleted=bounds.deleted, complete=True)
 
 
-def _purge_family(state: HubState, instance_id: str, request: PurgeRequest, bounds: _Bounds) -> Outcome | None:
+def _purge_family(state: HubState, instance_id: str, request: PurgeRequest, bounds: PurgeBounds) -> Outcome | None:
     """Delete an instance, with its descendants if asked for; None where the bounds forbid it."""
     instance = state.instances.get(instance_id)
     if instance is None:

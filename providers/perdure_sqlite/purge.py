@@ -8,6 +8,7 @@ from functools import partial
 from typing import Final, TypeAlias
 
 from perdure.spi import InstanceQuery, Outcome, PumpResult, PurgeRequest, PurgeResult
+from perdure.spi.checks import PurgeBounds
 from perdure_sql import matching_ids
 from perdure_sqlite.effects import WIPE_INSTANCE
 from perdure_sqlite.reads import execute
@@ -36,29 +37,6 @@ _FORGETTABLE: Final = "SELECT instance, id FROM perdure_remembered WHERE hub = ?
 _FORGET: Final = "DELETE FROM perdure_remembered WHERE instance = ? AND id = ?"
 
 
-class _Bounds:
-    """How much a purge may still do."""
-
-    def __init__(self, request: PurgeRequest) -> None:
-        self.deleted = 0
-        self._limit = request.limit
-        # Of real time: a budget spares the caller, and has nothing to do with what is stored.
-        self._deadline = None if request.budget_ms is None else time.monotonic() + request.budget_ms / 1000
-
-    def allow(self, size: int) -> bool:
-        """Tell whether as many more instances may go now.
-
-        The first family goes whole even if it is larger than the limit, or the purge would never end;
-        and once the budget is over nothing but that first one.
-        """
-        if self._limit == 0:
-            return False
-        if self.deleted == 0:
-            return True
-        in_time = self._deadline is None or time.monotonic() < self._deadline
-        return in_time and (self._limit is None or self.deleted + size <= self._limit)
-
-
 def purge_instances(request: PurgeRequest, transact: _Transact) -> PurgeResult:
     """Delete by ids or by query, in portions.
 
@@ -66,7 +44,7 @@ def purge_instances(request: PurgeRequest, transact: _Transact) -> PurgeResult:
         request: what to delete.
         transact: runs a step in a transaction of its own and returns its answer.
     """
-    bounds = _Bounds(request)
+    bounds = PurgeBounds(request)
     outcomes: list[Outcome] = []
     if request.query is not None:
         complete = _purge_found(request, request.query, bounds, transact)
@@ -75,7 +53,7 @@ def purge_instances(request: PurgeRequest, transact: _Transact) -> PurgeResult:
     return PurgeResult(deleted=bounds.deleted, complete=complete, outcomes=outcomes)
 
 
-def _purge_listed(request: PurgeRequest, bounds: _Bounds, outcomes: list[Outcome], transact: _Transact) -> bool:
+def _purge_listed(request: PurgeRequest, bounds: PurgeBounds, outcomes: list[Outcome], transact: _Transact) -> bool:
     # At least once, so that a call about nothing still finds out whether the hub exists.
     ids = request.ids or ()
     for start in range(0, max(1, len(ids)), _PORTION):
@@ -85,7 +63,7 @@ def _purge_listed(request: PurgeRequest, bounds: _Bounds, outcomes: list[Outcome
 
 
 def _purge_portion(
-    ids: Sequence[str], request: PurgeRequest, bounds: _Bounds, outcomes: list[Outcome], work: Work
+    ids: Sequence[str], request: PurgeRequest, bounds: PurgeBounds, outcomes: list[Outcome], work: Work
 ) -> bool:
     for id_ in ids:
         outcome = _purge_family(work, id_, request, bounds)
@@ -95,7 +73,7 @@ def _purge_portion(
     return True
 
 
-def _purge_found(request: PurgeRequest, query: InstanceQuery, bounds: _Bounds, transact: _Transact) -> bool:
+def _purge_found(request: PurgeRequest, query: InstanceQuery, bounds: PurgeBounds, transact: _Transact) -> bool:
     behind: tuple[int, str] | None = None
     exhausted = False
 
@@ -117,7 +95,7 @@ def _purge_found(request: PurgeRequest, query: InstanceQuery, bounds: _Bounds, t
     return True
 
 
-def _purge_family(work: Work, id_: str, request: PurgeRequest, bounds: _Bounds) -> Outcome | None:
+def _purge_family(work: Work, id_: str, request: PurgeRequest, bounds: PurgeBounds) -> Outcome | None:
     """Delete an instance, with its descendants if asked for; None where the bounds forbid it."""
     if request.cascade:
         family = work.db.execute(_FAMILY, (id_, work.hub, work.hub)).fetchall()

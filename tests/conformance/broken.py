@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from asyncio import CancelledError
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,17 @@ from perdure_conformance import Adapter
 from perdure_memory import MemoryProvider
 
 PASSWORD = "pa55word"
+
+
+class ClosedProvider(MemoryProvider):
+    """Can't be opened."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__("memory://closed")
+        self._error = error
+
+    def open(self) -> None:
+        raise self._error
 
 
 class RaisingProvider(Provider):
@@ -156,13 +168,16 @@ def _die(hub: Hub, new: Any) -> Any:
     return hub.create_instances(new)
 
 
-_times = 0
+def _failing_at_first() -> Callable[..., Any]:
+    answers = iter([[Outcome.EXISTS]])
+    return lambda hub, new: next(answers, None) or hub.create_instances(new)
 
 
-def _fail_at_first(hub: Hub, new: Any) -> Any:
-    global _times  # noqa: PLW0603 - it has no other state
-    _times += 1
-    return [Outcome.EXISTS] if _times == 1 else hub.create_instances(new)
+def _fail_in_the_first_process(hub: Hub, new: Any) -> Any:
+    first = Path("first")
+    if not first.exists():
+        first.write_text(str(os.getpid()))
+    return [Outcome.EXISTS] if first.read_text() == str(os.getpid()) else hub.create_instances(new)
 
 
 class Unprintable(Exception):
@@ -180,7 +195,10 @@ CREATE: dict[str, Callable[..., Any]] = {
     "leak": _raising(ConnectionError(f"can't reach broken://u:{PASSWORD}@leak (password {PASSWORD})")),
     "hang": _hang,
     "die": _die,
-    "flaky": _fail_at_first,
+    "flaky": _failing_at_first(),
+    "flaky_unseen": _failing_at_first(),
+    "first_process": _fail_in_the_first_process,
+    "cancel": _raising(CancelledError("enough")),
     "long": lambda hub, new: [Outcome.OK] * 300 + [Outcome.EXISTS],
 }
 
@@ -189,6 +207,12 @@ def make(url: str | ProviderURL, *, clock: Clock | None = None) -> Provider:
     """Return the broken provider that a URL names."""
     what = ProviderURL.parse(str(url)).rest.rpartition("@")[2]
     match what:
+        case "unbuilt":
+            raise ValueError("never built")
+        case "cancelled":
+            return ClosedProvider(CancelledError("not now"))  # no Exception, and what a provider on asyncio may raise
+        case "mute":
+            return ClosedProvider(Unprintable())
         case "raises":
             return RaisingProvider(url, clock=clock)
         case "empty":

@@ -75,6 +75,7 @@ from perdure.spi import (
     Wake,
     checks,
 )
+from perdure.spi.checks import PurgeBounds
 from perdure_conformance import Adapter
 from perdure_memory import MemoryProvider, retention
 from perdure_memory.activities import _lease_activity
@@ -578,7 +579,7 @@ class ContrarianHub(MemoryHub):
 
     def _purge_found(self, state: HubState, request: PurgeRequest, query: InstanceQuery) -> PurgeResult:
         """Go through what is found in an order of its own."""
-        bounds = retention._Bounds(request)
+        bounds = PurgeBounds(request)
         found = [instance for _, instance in state.timeline]
         found.sort(key=lambda instance: hashlib.sha256(instance.encode()).digest())
         for instance_id in found:

@@ -80,7 +80,7 @@ def test_it_leaves_nothing_behind_and_minds_nothing_that_lies_around(project: Pr
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
-@pytest.mark.parametrize("what", ["raises", "empty", "agrees"])
+@pytest.mark.parametrize("what", ["raises", "empty", "agrees", "cancelled", "mute", "unbuilt"])
 def test_a_provider_that_does_nothing_is_not_conformant(project: Project, what: str) -> None:
     project.install_broken()
     # The whole suite on one of them; on the others what is enough to see that it is so.
@@ -114,6 +114,38 @@ def test_a_failure_is_told_with_what_was_expected_and_what_came(project: Project
     assert all(len(line) <= 110 for line in done.stdout.splitlines())
     odd = project.perdure("conformance", "broken://odd", "-k", "LIF-01", code=1)
     assert r"came      raised ValueError: \ud800 \x1b[31m \u4e2d long" in odd.stdout
+
+
+def test_what_is_run_once_more_is_told_apart_from_the_run(project: Project, tmp_path: Path) -> None:
+    project.install_broken()
+    chosen = ("conformance", "broken://first_process", "-k", "LIF-01", "--report", "report.json")
+    done = project.perdure(*chosen, code=1)
+    assert "came      an assertion failed: assert " in done.stdout
+    assert "it passed when it was run again" in done.stdout
+    (tmp_path / "first").unlink()
+    (tmp_path / "waivers.toml").write_text(
+        '[[waiver]]\ncase = "LIF-01"\nreason = "slow disk"\nissue = "#12"\nexpires = 9999-12-31\n'
+    )
+    project.perdure(*chosen, "--waivers", "waivers.toml", code=1)
+    report = json.loads((tmp_path / "report.json").read_text())
+    (result,) = next(case for case in report["cases"] if case["id"] == "LIF-01")["results"]
+    assert result["outcome"] == "waived"
+    assert result["came"].startswith("an assertion failed: assert ")
+    assert result["detail"] == "slow disk (#12, until 9999-12-31), it passed when it was run again"
+
+
+def test_what_is_run_once_more_imports_what_the_run_imported(project: Project) -> None:
+    project.install_broken()
+    project.write(secrets="raise RuntimeError('never imported')")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "perdure", "conformance", "broken://long", "-k", "LIF-01"],
+        cwd=project.directory,
+        env=project.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "came      [<Outcome.OK: 'ok'>, " in done.stdout
 
 
 def test_a_password_is_neither_printed_nor_written(project: Project, tmp_path: Path) -> None:
@@ -206,6 +238,7 @@ class TestTwo(ProviderConformance): adapter = Adapter("memory://two")
     done = project.pytest("-q", "-k", "LIF-01", *processes)
     assert "memory://one  memory" in done.stdout
     assert "memory://two  memory" in done.stdout
+    assert done.stdout.count(", seed ") == 1
 
 
 def test_a_report_of_a_former_run_is_not_taken_for_this_ones(project: Project, tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ class TestDeselected(TestWhole): pass
 class TestXfails(TestWhole): pass
 class TestXfailsAndFails(ProviderConformance): adapter = BrokenAdapter("broken://odd")
 class TestReruns(ProviderConformance): adapter = BrokenAdapter("broken://flaky")
+class TestRerunsUnseen(ProviderConformance): adapter = BrokenAdapter("broken://flaky_unseen")
 
 class TestRaises(ProviderConformance): adapter = BrokenAdapter("broken://raises")
 class TestEmpty(ProviderConformance): adapter = BrokenAdapter("broken://empty")
@@ -69,6 +70,8 @@ class TestAgrees(ProviderConformance): adapter = BrokenAdapter("broken://agrees"
 class TestProviderSkips(ProviderConformance): adapter = BrokenAdapter("broken://skip")
 class TestProviderXfails(ProviderConformance): adapter = BrokenAdapter("broken://xfail")
 class TestProviderExits(ProviderConformance): adapter = BrokenAdapter("broken://exit")
+class TestProviderCancels(ProviderConformance): adapter = BrokenAdapter("broken://cancel")
+class TestProviderIsCancelled(ProviderConformance): adapter = BrokenAdapter("broken://cancelled")
 class TestProviderEndsTheProcess(ProviderConformance): adapter = BrokenAdapter("broken://system_exit")
 class TestProviderHangs(ProviderConformance):
     adapter = BrokenAdapter("broken://hang")
@@ -91,8 +94,8 @@ def pytest_collection_modifyitems(items):
     items[:] = [item for item in items if not (item.cls.__name__ == "TestDeselected" and "lif_01" in item.name)]
 
 def pytest_runtest_protocol(item, nextitem):
-    if item.cls.__name__ == "TestReruns":
-        for log in (True, True):
+    if item.cls.__name__ in ("TestReruns", "TestRerunsUnseen"):
+        for log in (item.cls.__name__ == "TestReruns", True):
             item._initrequest()
             runtestprotocol(item, nextitem=nextitem, log=log)
         return True
@@ -158,9 +161,10 @@ def test_what_was_not_executed_is_missing(reports: Any, name: str, detail: str |
     assert found is detail or found.endswith(detail)
 
 
-def test_a_case_that_failed_once_has_failed(reports: Any) -> None:
-    assert outcomes(reports["TestReruns"])["LIF-01"] == "fail"
-    assert outcomes(reports["TestReruns"])["SML-02"] == "pass"
+@pytest.mark.parametrize("name", ["TestReruns", "TestRerunsUnseen"])
+def test_a_case_that_failed_once_has_failed(reports: Any, name: str) -> None:
+    assert outcomes(reports[name])["LIF-01"] == "fail"
+    assert outcomes(reports[name])["SML-02"] == "pass"
 
 
 @pytest.mark.parametrize("name", ["TestOwnBench", "TestOwnBenchOnTop"])
@@ -185,6 +189,8 @@ def test_a_variant_is_not_another_one(reports: Any) -> None:
         ("TestProviderSkips", "fail", "raised Skipped: not in the mood"),
         ("TestProviderXfails", "fail", "raised XFailed: not in the mood"),
         ("TestProviderExits", "fail", "raised Exit: enough"),
+        ("TestProviderCancels", "fail", "raised CancelledError: enough"),
+        ("TestProviderIsCancelled", "error", "raised CancelledError: not now"),
         ("TestProviderEndsTheProcess", "fail", "raised SystemExit: 0"),
         ("TestProviderHangs", "fail", "it had not ended after 0.2 s"),
         ("TestProviderIsOdd", "fail", "raised ValueError: \\ud800 \\x1b[31m 中 long long"),

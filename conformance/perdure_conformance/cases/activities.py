@@ -52,13 +52,6 @@ def claim_ids(bench: Bench, *ids: str, **asked: Any) -> list[Activity]:
     return items
 
 
-def claim_of(bench: Bench, *instances: str, **asked: Any) -> dict[str, Activity]:
-    """Claim activities, which must be one of each of these instances, and return them by instance."""
-    items = {item.instance: item for item in bench.claim_work(**asked)}
-    assert sorted(items) == sorted(instances)
-    return items
-
-
 class ActivityCases:
     """Cases SCH."""
 
@@ -72,7 +65,7 @@ class ActivityCases:
         assert (work.id, work.name, work.payload, work.queue) == ("t", "n", b"\x00in", "q")
         assert (work.instance, work.generation, work.attempt) == ("a", bench.get("a").generation, 1)
         assert (work.lease.kind, work.lease.expires_at) == (LeaseKind.ACTIVITY, bench.clock.now() + LEASE_MS)
-        others = claim_of(bench, "a", "b", lease_ms=7)
+        others = bench.claim_each_work("a", "b", lease_ms=7)
         assert (others["a"].id, others["a"].name, others["a"].payload, others["a"].queue) == (
             *("u", "work", b"payload", "default"),
         )
@@ -268,11 +261,11 @@ class ActivityCases:
         """With an unknown token, or that of something else, a completion is LOST; the activity stays as it is."""
         bench.started("b", activities=[activity("t")])
         bench.started("a", activities=[activity("t")])
-        released = claim_of(bench, "a", "b")["a"]
+        released = bench.claim_each_work("a", "b")["a"]
         assert bench.release(released.lease) is Outcome.OK
         stolen = bench.claim_one_work()
         bench.wait(LEASE_MS)
-        items = claim_of(bench, "a", "b")
+        items = bench.claim_each_work("a", "b")
         mine, other = items["a"].lease, items["b"].lease
         bench.send()
         turn = bench.claim_one().lease
@@ -296,7 +289,7 @@ class ActivityCases:
             assert bench.hub.complete_activities(done) == [Outcome.LOST] * len(done)
         assert elsewhere.hub.renew([foreign], LEASE_MS)[0][0] is Outcome.OK
         bench.wait(LEASE_MS)
-        again = claim_of(bench, "a", "b")
+        again = bench.claim_each_work("a", "b")
         assert (again["a"].attempt, again["b"].attempt) == (4, 3)
         # A lease as it was before a renewal is still the current one.
         old = again["a"]

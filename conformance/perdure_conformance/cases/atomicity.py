@@ -34,10 +34,13 @@ from perdure_conformance.driver import (
     FAILED,
     LEASE_MS,
     RUNNING,
+    SUSPENDED,
+    TERMINATED,
     ByExchange,
     Driver,
     activity,
     fresh,
+    ids_by_instance,
     ids_of,
     message,
     new_instance,
@@ -45,7 +48,6 @@ from perdure_conformance.driver import (
 )
 from perdure_conformance.threads import at_once
 
-SUSPENDED: Final = OrchestrationStatus.SUSPENDED
 KEEP_MS: Final = 2 * LEASE_MS
 TIMER_MS: Final = 10 * LEASE_MS
 KINDS: Final = ("appends", "rewrites", "continues", "fails")
@@ -214,7 +216,7 @@ def commit_good_and_stale(
     assert {item.instance for item in bench.claim(names=["child"])} == {f"child-{name}" for name in applied}
     told = [ids_of(item.messages) for item in bench.claim(names=["flow"])]
     assert told == ([[f"from-{name}" for name in applied]] if applied else [])
-    free = {item.instance: ids_of(item.messages) for item in bench.claim(**MAIN)}
+    free = ids_by_instance(bench.claim(**MAIN))
     released = [name for name in names if expected[names.index(name)] is Outcome.LOST and name not in thieves]
     assert free == {name: ["n"] for name in applied} | {name: ["m", "n"] for name in released}
     for name, outcome in zip(names, expected, strict=True):
@@ -372,7 +374,7 @@ class AtomicityCases:
             turn_commit(items["e"], messages=[message("to-child-too", "child")], status=COMPLETED),
         ]
         assert list(bench.hub.commit_turns(commits)) == [Outcome.OK] * 5
-        assert {item.instance: ids_of(item.messages) for item in bench.claim()} == {
+        assert ids_by_instance(bench.claim()) == {
             "a": ["x", "to-a"],
             "b": ["to-b", "x"],
             "d": ["from-c"],
@@ -556,7 +558,7 @@ class AtomicityCases:
         assert bench.complete(thief, message("r0")) is Outcome.OK
         bench.wait(1)
         assert bench.claim_work() == []
-        taken = {item.instance: ids_of(item.messages) for item in bench.claim()}
+        taken = ids_by_instance(bench.claim())
         assert taken.get("a") == ["known", "r1", "r0"]
 
     @case("I4", "I6", level=Level.L2, requires=("concurrent_threads",), variants=("one handle", "a handle each"))
@@ -570,7 +572,7 @@ class AtomicityCases:
         bench.started("a", activities=[activity("t")])
         bench.send("go")
         item = bench.claim_one()
-        time.sleep(bench.capabilities.read_lag_ms / 1000)
+        bench.settle_reads()
         done = threading.Event()
 
         def write() -> int:
@@ -640,7 +642,7 @@ class AtomicityCases:
         assert starts() == {"later": [("@start", b"later")]}
         bench.wait(LEASE_MS)
         # Nobody consumed a start: each comes again, once.
-        again = {item.instance: ids_of(item.messages) for item in bench.claim()}
+        again = ids_by_instance(bench.claim())
         assert again == {name: ["@start"] for name in ("a", "old", "empty", "later")}
         assert bench.get("old").rev > 1
 
@@ -718,7 +720,7 @@ class AtomicityCases:
             bench.started(name, events=[b"starts"], starts=starts, **fields)
             assert bench.history(name) == [b"starts"]
             assert sorted(bench.find(parent=name)) == [f"{name}-1", f"{name}-2"]
-        waiting = {item.instance: ids_of(item.messages) for item in bench.claim()}
+        waiting = ids_by_instance(bench.claim())
         assert waiting == {f"{name}-{number}": ["@start"] for name in ways for number in (1, 2)}
 
         everything = frozenset(OrchestrationStatus)
@@ -734,11 +736,8 @@ class AtomicityCases:
     @case("I19", "I4")
     def test_atm_14_another_handle_sees_what_was_committed(self, bench: Bench) -> None:
         """What one handle committed it reads at once, and every other handle on the store within read_lag_ms."""
-        other = bench.connect()
-        alone = bench.hub.name not in other.list_hubs()
-        # A store that is nobody else's has no other handle.
-        handles = [bench.hub] if alone else [bench.hub, bench.on(other).hub]
-        assert not (alone and bench.capabilities.durable)
+        other = bench.another_handle()
+        handles = [bench.hub] if other is None else [bench.hub, bench.on(other).hub]
         bench.create("a", "b", name="main")
         for number, item in enumerate(bench.claim(**MAIN)):
             name = item.instance
@@ -944,7 +943,7 @@ class AtomicityCases:
         assert bench.complete(work["t3"], message("late")) is Outcome.LOST
         assert bench.complete(work["t1"], message("late")) is Outcome.LOST
         bench.wait(10)
-        delivered = {item.instance: ids_of(item.messages) for item in bench.claim()}
+        delivered = ids_by_instance(bench.claim())
         assert delivered == {"a": ["m2", "y"], "b": ["x", "y"]}
         # What belongs to b was leased above, and is free again once that has run out.
         bench.wait(LEASE_MS - 10)
@@ -956,7 +955,7 @@ class AtomicityCases:
     @case("I18", "CLOCK")
     def test_atm_22_completed_at_is_updated_at(self, bench: Bench) -> None:
         """A commit that ends an instance sets completed_at to its updated_at, also where the clock went back."""
-        for name, status in (("a", COMPLETED), ("b", FAILED), ("c", OrchestrationStatus.TERMINATED)):
+        for name, status in (("a", COMPLETED), ("b", FAILED), ("c", TERMINATED)):
             bench.create(name)
             item = bench.claim_one()
             created = bench.clock.now()
@@ -968,9 +967,7 @@ class AtomicityCases:
 
 def drivers_of(bench: Bench, number: int) -> list[Driver]:
     """Return a driver for each thread: all of one handle, or each of its own, as the variant says."""
-    if bench.variant == "one handle":
-        return [bench] * number
-    return [bench.on(bench.connect()) for _ in range(number)]
+    return [bench] * number if bench.variant == "one handle" else bench.a_handle_each(number)
 
 
 def commit_whole(bench: Driver, item: TurnItem, number: int) -> None:

@@ -29,6 +29,7 @@ from perdure_conformance.driver import (
     Driver,
     activity,
     fresh,
+    ids_by_instance,
     ids_of,
     message,
     new_instance,
@@ -110,7 +111,7 @@ class ConcurrencyCases:
     @case("I7", "I12", "I4", level=Level.L2, requires=("concurrent_threads",), slow=True)
     def test_con_10_fan_out_and_fan_in_lose_and_double_nothing(self, bench: Bench) -> None:
         """Many threads work off instances with many activities: each result arrives, and each once."""
-        _soak([bench] * THREADS, instances=max(10, bench.scaled(1_000) // 20), width=20, lag_ms=0)
+        _soak([bench] * THREADS, instances=max(10, bench.scaled(1_000) // 20), width=20)
 
     @case(
         "I1",
@@ -122,35 +123,35 @@ class ConcurrencyCases:
     )
     def test_con_11_several_handles_on_one_store_agree(self, bench: Bench) -> None:
         """All this holds as well where each thread has a handle of its own."""
-        drivers = _handles(bench)
-        lag_ms = bench.capabilities.read_lag_ms
+        drivers = bench.a_handle_each(THREADS)
+        settle = bench.settle_reads
         match bench.variant:
             case "claims":
-                _single_shots(drivers, lag_ms=lag_ms)
+                _single_shots(drivers, settle=settle)
             case "drain":
                 _drain(drivers)
             case "winner":
                 _one_winner(drivers)
             case "commits":
-                _one_commit(drivers, lag_ms=lag_ms)
+                _one_commit(drivers, settle=settle)
             case "completions":
                 _one_completion(drivers)
             case "creates":
-                _one_create(drivers, lag_ms=lag_ms)
+                _one_create(drivers, settle=settle)
             case "messages":
                 _one_message(drivers)
             case "renewals":
                 _renewing_and_stealing(drivers, "turns")
                 _renewing_and_stealing(drivers, "activities")
             case _:
-                _soak(drivers, instances=10, width=5, lag_ms=lag_ms)
+                _soak(drivers, instances=10, width=5, settle=settle)
 
     @case("ERRORS", "I20", level=Level.L2, requires=("concurrent_threads",))
     def test_con_14_closing_ends_calls_in_flight(self, bench: Bench) -> None:
         """While a handle is closed, calls on it in other threads finish or raise Closed, and none hangs."""
-        provider = bench.connect()
-        shared = bench.hub.name in provider.list_hubs()
-        if not shared:
+        shared = bench.another_handle()
+        provider = bench.connect() if shared is None else shared
+        if shared is None:
             # A store that lives in its handle.
             provider.create_hub(bench.hub.name)
         driver = bench.on(provider)
@@ -180,9 +181,9 @@ class ConcurrencyCases:
             return "open"
 
         assert at_once(use) == ["closed"] * THREADS
-        if shared:
+        if shared is not None:
             # What was answered with OK is there, and within the lag others see it.
-            time.sleep(bench.capabilities.read_lag_ms / 1000)
+            bench.settle_reads()
             assert [info and info.id for info in bench.hub.get_instances(created)] == created
             bench.wait(LEASE_MS)
             assert bench.get().id == "a"
@@ -245,7 +246,7 @@ class ConcurrencyCases:
                 return bench.commit(item, events=[b"e"], starts=[new])
 
             assert at_once(start) == [_OK] * THREADS
-            told = {item.instance: ids_of(item.messages) for item in bench.claim(names=["parent"])}
+            told = ids_by_instance(bench.claim(names=["parent"]))
             parent = bench.get(child).parent
             assert parent in parents
             assert told == {name: ["conflict"] for name in parents if name != parent}
@@ -315,13 +316,12 @@ class ConcurrencyCases:
     @case("I19", "I20", level=Level.L2, requires=("concurrent_threads",))
     def test_con_20_what_one_handle_knows_the_others_know(self, bench: Bench) -> None:
         """Nothing is kept in a handle: leases, ids, counts and order are the same whichever handle is asked."""
-        handles = [bench.connect(), bench.connect()]
-        if any(bench.hub.name not in handle.list_hubs() for handle in handles):
-            # A store that lives in its handle: nobody else sees anything of it.
+        one, other = bench.another_handle(), bench.another_handle()
+        if one is None or other is None:
+            # Nobody else sees anything of the store.
             bench.control()
             return
-        here, there = (bench.on(handle) for handle in handles)
-        time.sleep(bench.capabilities.read_lag_ms / 1000)
+        here, there = bench.on(one), bench.on(other)
         # All is done by one handle and asked of the other.
         assert here.create("a", "b", tags={"k": "v"}) == [_OK] * 2
         assert here.send("m") == [_OK]
@@ -351,13 +351,13 @@ class ConcurrencyCases:
             before = [there.get(), there.find(), there.history(), there.hub.stats()]
             assert here.commit(again, events=[b"f"], consumed=["r"], custom_status=b"%d" % number) is _OK
             assert here.create(f"new{number}", due=bench.clock.now() + 10 * LEASE_MS) == [_OK]
-            time.sleep(bench.capabilities.read_lag_ms / 1000)
+            bench.settle_reads()
             after = [there.get(), there.find(), there.history(), there.hub.stats()]
             assert [then == now for then, now in zip(before, after, strict=True)] == [False] * 4
             assert after == [here.get(), here.find(), here.history(), here.hub.stats()]
             again = there.claim_one()
         # A handle that is closed takes nothing along.
-        handles[1].close()
+        other.close()
         assert here.claim() == []
         assert here.claim_work() == []
         assert here.commit(again) is here.commit(items["b"]) is _OK
@@ -369,24 +369,18 @@ def _race(*calls: Callable[[], object]) -> list[object]:
     return at_once(lambda number: calls[number](), len(calls))
 
 
-def _handles(bench: Bench) -> list[Driver]:
-    """Return a driver for each thread, on handles of their own where a store can have several."""
-    time.sleep(bench.capabilities.read_lag_ms / 1000)
-    first = bench.connect()
-    if bench.hub.name not in first.list_hubs():
-        # A store that lives in its handle.
-        return [bench] * THREADS
-    return [bench.on(first), *(bench.on(bench.connect()) for _ in range(THREADS - 1))]
+# Each of these runs on one handle, and on several: then `settle` waits until all see what was written.
 
 
-# Each of these runs on one handle, and on several.
+def _settled() -> None:
+    """Wait for nothing: a handle reads at once what it wrote."""
 
 
-def _single_shots(drivers: Sequence[Driver], *, lag_ms: int = 0) -> None:
+def _single_shots(drivers: Sequence[Driver], *, settle: Callable[[], None] = _settled) -> None:
     for _ in range(10):
         names = [fresh("i") for _ in range(THREADS)]
         drivers[0].create(*names)
-        time.sleep(lag_ms / 1000)
+        settle()
         # One shot each: whoever lost an item to another had the next to take.
         claims = at_once(lambda number: drivers[number].claim(max_items=1))
         assert [len(claim) for claim in claims] == [1] * THREADS
@@ -396,7 +390,7 @@ def _single_shots(drivers: Sequence[Driver], *, lag_ms: int = 0) -> None:
         commits = [turn_commit(item) for item in items]
         commits[0].activities = [activity(fresh("t")) for _ in range(THREADS)]
         assert drivers[0].hub.commit_turns(commits) == [_OK] * THREADS
-        time.sleep(lag_ms / 1000)
+        settle()
         work = at_once(lambda number: drivers[number].claim_work(max_items=1))
         assert [len(claim) for claim in work] == [1] * THREADS
         assert sorted(item.id for (item,) in work) == sorted(new.id for new in commits[0].activities)
@@ -433,7 +427,7 @@ def _one_winner(drivers: Sequence[Driver]) -> None:
         assert drivers[0].complete(won[0]) is _OK
 
 
-def _one_commit(drivers: Sequence[Driver], *, lag_ms: int = 0) -> None:
+def _one_commit(drivers: Sequence[Driver], *, settle: Callable[[], None] = _settled) -> None:
     for name in ("a", "b"):
         drivers[0].create(name)
         item = drivers[0].claim_one()
@@ -445,14 +439,14 @@ def _one_commit(drivers: Sequence[Driver], *, lag_ms: int = 0) -> None:
         outcomes = at_once(commit)
         assert Counter(outcomes) == {_OK: 1, _LOST: THREADS - 1}
         winner = outcomes.index(_OK)
-        time.sleep(lag_ms / 1000)
+        settle()
         assert drivers[0].history(name) == [b"%d" % winner]
         assert ids_of(drivers[0].claim_one().messages) == [f"m{winner}"]
     drivers[0].create("c")
     same = turn_commit(drivers[0].claim_one(), events=[b"e"], messages=[message("m", "c")])
     outcomes = at_once(lambda number: drivers[number].hub.commit_turns([same])[0])
     assert Counter(outcomes) == {_OK: 1, Outcome.ALREADY: THREADS - 1}
-    time.sleep(lag_ms / 1000)
+    settle()
     assert drivers[0].history("c") == [b"e"]
     assert ids_of(drivers[0].claim_one().messages) == ["m"]
 
@@ -470,13 +464,13 @@ def _one_completion(drivers: Sequence[Driver]) -> None:
         assert ids_of(drivers[0].claim_one().messages) == [f"r{outcomes.index(_OK)}"]
 
 
-def _one_create(drivers: Sequence[Driver], *, lag_ms: int = 0) -> None:
+def _one_create(drivers: Sequence[Driver], *, settle: Callable[[], None] = _settled) -> None:
     def race(new: Callable[[int], NewInstance], won: Outcome, others: Outcome) -> None:
         made = [new(number) for number in range(THREADS)]
         outcomes = at_once(lambda number: drivers[number].hub.create_instances([made[number]])[0])
         assert Counter(outcomes) == {won: 1, others: THREADS - 1}
         winner = made[outcomes.index(won)]
-        time.sleep(lag_ms / 1000)
+        settle()
         info = drivers[0].get(winner.id)
         assert (info.generation, info.input, info.next_seq) == (winner.generation, winner.input, 0)
         item = drivers[0].claim_one()
@@ -573,7 +567,7 @@ def _send_and_consume(driver: Driver, total: int) -> None:
         assert [name for name in got if name.startswith(f"s{number}-")] == [f"s{number}-{x}" for x in range(total)]
 
 
-def _soak(drivers: Sequence[Driver], *, instances: int, width: int, lag_ms: int) -> None:
+def _soak(drivers: Sequence[Driver], *, instances: int, width: int, settle: Callable[[], None] = _settled) -> None:
     names = [fresh("i") for _ in range(instances)]
     drivers[0].create(*names)
     ended: set[str] = set()
@@ -610,7 +604,7 @@ def _soak(drivers: Sequence[Driver], *, instances: int, width: int, lag_ms: int)
     assert [sorted(got) for got in seen.values()] == [expected] * instances
     assert len(ended) == instances
     assert (drivers[0].claim(), drivers[0].claim_work()) == ([], [])
-    time.sleep(lag_ms / 1000)
+    settle()
     stats = drivers[0].hub.stats()
     assert (stats.activities.ready, stats.activities.leased, stats.activities.future) == (0, 0, 0)
     assert {status: count for status, count in stats.instances.items() if count} == {COMPLETED: instances}

@@ -15,7 +15,6 @@ from perdure.spi import (
     InstanceQuery,
     Lease,
     NextExecution,
-    OrchestrationStatus,
     Outcome,
     TurnItem,
 )
@@ -28,15 +27,14 @@ from perdure_conformance.driver import (
     FAILED,
     LEASE_MS,
     RUNNING,
+    SUSPENDED,
+    TERMINATED,
     Driver,
     activity,
     fresh,
     turn_commit,
 )
 from perdure_conformance.stage import Ctx, Flow, failure_of, output_of
-
-SUSPENDED = OrchestrationStatus.SUSPENDED
-TERMINATED = OrchestrationStatus.TERMINATED
 
 MOST: Final = 16_384
 """Bytes of UTF-16 that a custom status may take."""

@@ -20,13 +20,12 @@ from perdure.spi import (
     InstanceQuery,
     ManualClock,
     NewActivity,
-    OrchestrationStatus,
     Outcome,
     OutcomeUnknown,
 )
 from perdure_conformance.bench import START, Bench
 from perdure_conformance.case import case
-from perdure_conformance.driver import COMPLETED, ENDED, FAILED, RUNNING, fresh, message
+from perdure_conformance.driver import COMPLETED, ENDED, FAILED, RUNNING, SUSPENDED, TERMINATED, fresh, message
 from perdure_conformance.programs import LAPS, MISFORTUNES, PROGRAMS, Program, generation, perform
 from perdure_conformance.reference import reference_hub
 from perdure_conformance.stage import (
@@ -45,9 +44,6 @@ from perdure_conformance.stage import (
     waiter,
 )
 
-PENDING = OrchestrationStatus.PENDING
-SUSPENDED = OrchestrationStatus.SUSPENDED
-TERMINATED = OrchestrationStatus.TERMINATED
 LEASE = timedelta(seconds=LEASE_SECONDS)
 QUARANTINE_MS = 5000
 

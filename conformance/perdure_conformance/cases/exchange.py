@@ -25,7 +25,6 @@ from perdure.spi import (
     Message,
     NewInstance,
     NextExecution,
-    OrchestrationStatus,
     Outcome,
     Release,
     TooLarge,
@@ -41,10 +40,12 @@ from perdure_conformance.driver import (
     FAILED,
     LEASE_MS,
     RUNNING,
+    SUSPENDED,
     ByExchange,
     Driver,
     activity,
     fresh,
+    ids_by_instance,
     ids_of,
     message,
     new_instance,
@@ -142,7 +143,7 @@ class Twins:
         """Draw a commit with any effects, and return what makes it for either side."""
         rng, item = self.rng, pair.model
         delivered = ids_of(item.messages)
-        status = rng.choice([RUNNING] * 8 + [OrchestrationStatus.SUSPENDED, COMPLETED, FAILED])
+        status = rng.choice([RUNNING] * 8 + [SUSPENDED, COMPLETED, FAILED])
         kind = rng.choice(["plain", "plain", "plain", "rewrite", "continued"])
         goes_on = kind == "continued" and not status.is_terminal
         settled = self.few([work for work in self.work[-9:] if work.model.instance == item.instance])
@@ -395,7 +396,7 @@ class ExchangeCases:
         assert ends == [None, until, None, until, None, None, until]
         assert list(result.released) == [lost, ok, lost, ok, lost]
         assert ids_of(bench.claim_work()) == ["b-2"]
-        found = {item.instance: ids_of(item.messages) for item in bench.claim()}
+        found = ids_by_instance(bench.claim())
         assert found == {"b": ["m", "b-1"], "c": ["m"]}
         # Those robbed had no effect on the thieves.
         bench.wait(LEASE_MS - 1)
@@ -449,7 +450,7 @@ class ExchangeCases:
         assert list(result.commits) == [Outcome.OK] * 4
         assert result.turns is not None
         assert result.activities is not None
-        found = {item.instance: ids_of(item.messages) for item in result.turns.items}
+        found = ids_by_instance(result.turns.items)
         assert found == {
             "self": ["to-self"],
             "kept": ["to-kept"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final, cast
 
@@ -34,6 +34,7 @@ from perdure_conformance.driver import (
     Driver,
     activity,
     check_next_due,
+    ids_by_instance,
     ids_of,
     message,
     new_instance,
@@ -110,7 +111,7 @@ class Items:
             assert self.driver.history(item.instance) == [*before, b"done"]
             assert self.driver.get(item.instance).custom_status == b"done"
         else:
-            delivered = {turn.instance: ids_of(turn.messages) for turn in self.driver.claim()}
+            delivered = ids_by_instance(self.driver.claim())
             assert delivered == {item.instance: ["done"]}
 
     def check_dead(self, item: TurnItem | Activity) -> None:
@@ -120,11 +121,6 @@ class Items:
         assert (outcome, lease) == (Outcome.LOST, None)
         assert self.driver.release(item.lease) is Outcome.LOST
         assert self.driver.release(item.lease, delay_ms=10 * LEASE_MS, penalize=False) is Outcome.LOST
-
-
-def deliveries(items: Sequence[TurnItem]) -> dict[str, list[str]]:
-    """Return the ids of the messages that came, by instance."""
-    return {item.instance: ids_of(item.messages) for item in items}
 
 
 class LeaseCases:
@@ -178,7 +174,7 @@ class LeaseCases:
         check_taken()
         items.check_good(item)
         if items.is_turn:
-            arrived = deliveries(bench.claim(names=["flow"])).get("a")
+            arrived = ids_by_instance(bench.claim(names=["flow"])).get("a")
             assert arrived == ["past", "plain", "other", "stop", "result", "conflict", "hello", "done"]
 
     @case("I2", variants=ITEMS)
@@ -286,7 +282,7 @@ class LeaseCases:
         if items.is_turn:
             assert bench.commit(cast("TurnItem", thieves["b"]), events=[b"b"]) is Outcome.OK
             bench.send("n")
-            assert deliveries(bench.claim()) == {"a": ["n"], "c": ["m"]}
+            assert ids_by_instance(bench.claim()) == {"a": ["n"], "c": ["m"]}
         else:
             assert sorted(work.instance for work in bench.claim_work()) == ["b", "c"]
 
@@ -351,7 +347,7 @@ class LeaseCases:
                     items.check_dead(item)
             if items.is_turn and fields:
                 # The holder of nothing has no right to anything hidden.
-                held = deliveries(bench.claim(held=[item.lease for item in leased.values()]))
+                held = ids_by_instance(bench.claim(held=[item.lease for item in leased.values()]))
                 assert held == ({} if "delay_ms" in fields else {"a": ["m"], "b": ["m"]})
                 bench.wait(LEASE_MS)
             bench.wait(500)
@@ -372,7 +368,7 @@ class LeaseCases:
             for instance, next_seq in (("a", 1), ("a", 2), ("b", 2), ("b", 3)):
                 items.check_dead(replace(leased[instance], next_seq=next_seq))
         assert bench.claim(held=[leased["b"].lease], names=["nobody"]) == []
-        assert deliveries(bench.claim()) == {"a": ["n"]}
+        assert ids_by_instance(bench.claim()) == {"a": ["n"]}
 
     @case("I3", "I2", variants=ITEMS)
     def test_lse_10_renew_lengthens_from_now_and_never_shortens(self, bench: Bench) -> None:
@@ -669,9 +665,9 @@ class LeaseCases:
         assert bench.history("a") == [b"0", b"1", b"2"]
         assert bench.commit(replace(again, next_seq=3), events=[b"x"]) is Outcome.LOST
         bench.clock.set(start + 2 * LEASE_MS - 1)
-        assert "b" not in deliveries(bench.claim())
+        assert "b" not in ids_by_instance(bench.claim())
         bench.wait(1)
-        assert deliveries(bench.claim()).get("b") == ["n"]
+        assert ids_by_instance(bench.claim()).get("b") == ["n"]
 
     @case("I3", variants=TURNS)
     def test_lse_27_a_lease_kept_for_nothing_is_kept(self, bench: Bench) -> None:
@@ -688,7 +684,7 @@ class LeaseCases:
         bench.send("n", instance="b")
         again = replace(leased["a"], next_seq=2, messages=())
         assert bench.commit(again, events=[b"2"], keep_ms=0) is Outcome.OK
-        assert deliveries(bench.claim()) == {"a": ["n"], "b": ["n"]}
+        assert ids_by_instance(bench.claim()) == {"a": ["n"], "b": ["n"]}
         assert bench.commit(replace(again, next_seq=3)) is Outcome.LOST
 
     @case("I2", "I9", "I1", variants=TURNS)
@@ -714,13 +710,13 @@ class LeaseCases:
         # Lengthened to what this claim asks for.
         assert item.lease.expires_at == bench.clock.now() + LEASE_MS
         bench.wait(LEASE_MS - 1)
-        assert "a" not in deliveries(bench.claim())
+        assert "a" not in ids_by_instance(bench.claim())
         assert bench.commit(item, events=[b"2"], keep_ms=LEASE_MS) is Outcome.OK
         assert bench.history("a") == [b"0", b"1", b"2"]
         # Together with what anybody may have.
         bench.send("o")
         bench.create("d")
-        assert deliveries(bench.claim(held=[item.lease])) == {"a": ["o"], "d": ["@start"]}
+        assert ids_by_instance(bench.claim(held=[item.lease])) == {"a": ["o"], "d": ["@start"]}
 
     @case("I2", "I1", variants=TURNS)
     def test_lse_28_a_held_lease_is_lengthened_or_passed_over(self, bench: Bench) -> None:
@@ -750,9 +746,9 @@ class LeaseCases:
             assert bench.claim_one(held=held).lease == thief.lease
         bench.wait(LEASE_MS - 1)
         # By now that of a has expired and that of b has not.
-        assert sorted(deliveries(bench.claim())) == ["a"]
+        assert sorted(ids_by_instance(bench.claim())) == ["a"]
         bench.wait(1)
-        assert sorted(deliveries(bench.claim())) == ["b", "c"]
+        assert sorted(ids_by_instance(bench.claim())) == ["b", "c"]
 
     @case("I14", variants=TURNS)
     def test_lse_29_a_held_lease_counts_as_one_attempt(self, bench: Bench) -> None:
@@ -843,7 +839,7 @@ class LeaseCases:
                 back = [Release(lease=lease, delay_ms=10 * LEASE_MS, penalize=False) for lease in leases]
                 assert list(bench.hub.release(back)) == [Outcome.LOST] * len(back)
         # What nobody owns comes to whoever asks, but under a lease of its own.
-        assert deliveries(bench.claim(held=forged)) == {"free": ["m"]}
+        assert ids_by_instance(bench.claim(held=forged)) == {"free": ["m"]}
         assert [item.instance for item in bench.claim_work()] == ["free"]
         # An activity that is settled by a forged lease is still there.
         assert bench.commit(turns["a"], settled=[*forged_work, *forged], keep_ms=LEASE_MS) is Outcome.OK

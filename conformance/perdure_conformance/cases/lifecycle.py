@@ -22,17 +22,18 @@ from perdure_conformance.driver import (
     ENDED,
     FAILED,
     LEASE_MS,
+    PENDING,
     RUNNING,
+    SUSPENDED,
     activity,
     check_next_due,
+    ids_by_instance,
     ids_of,
     message,
     new_instance,
     turn_commit,
 )
 
-PENDING = OrchestrationStatus.PENDING
-SUSPENDED = OrchestrationStatus.SUSPENDED
 ANY = frozenset(OrchestrationStatus)
 OPEN = tuple(status for status in OrchestrationStatus if status not in ENDED)
 LONG = 10 * LEASE_MS
@@ -504,7 +505,7 @@ class LifecycleCases:
         done = bench.hub.exchange(Exchange(commits=batch, claim_turns=asked))
         assert list(done.commits) == [Outcome.OK, Outcome.OK]
         assert done.turns is not None
-        assert {item.instance: ids_of(item.messages) for item in done.turns.items} == {
+        assert ids_by_instance(done.turns.items) == {
             "orphan": ["@start", "hello"],
             "second": ["@start"],
         }

@@ -15,10 +15,8 @@ from perdure.spi import (
     Exchange,
     Message,
     NextExecution,
-    OrchestrationStatus,
     Outcome,
     Transient,
-    TurnItem,
 )
 from perdure_conformance.bench import Bench
 from perdure_conformance.case import Level, case
@@ -28,9 +26,12 @@ from perdure_conformance.driver import (
     FAILED,
     LEASE_MS,
     RUNNING,
+    SUSPENDED,
+    TERMINATED,
     Driver,
     activity,
     fresh,
+    ids_by_instance,
     ids_of,
     message,
     new_instance,
@@ -84,13 +85,6 @@ def drain(bench: Bench, instance: str = "a", *, max_messages: int = 1000) -> lis
         got += ids_of(item.messages)
         assert bench.commit(item) is Outcome.OK
     return got
-
-
-def claims(bench: Bench, *instances: str, **fields: Any) -> dict[str, TurnItem]:
-    """Claim these instances, and see that there are no others to claim."""
-    items = {item.instance: item for item in bench.claim(**fields)}
-    assert sorted(items) == sorted(instances)
-    return items
 
 
 def pump(bench: Driver) -> None:
@@ -164,7 +158,7 @@ class MessageCases:
         ]
         came = list(bench.hub.send_messages(sent))
         assert came == [unknown, ok, ended, duplicate, unknown, ok, unknown, ok, ended]
-        assert {item.instance: ids_of(item.messages) for item in bench.claim()} == {
+        assert ids_by_instance(bench.claim()) == {
             "a": ["m", "n"],
             "pending": ["@start", "m"],
         }
@@ -193,7 +187,7 @@ class MessageCases:
         assert set(bench.hub.send_messages([message(id_, "ab"[place % 2]) for place, id_ in enumerate(names)])) == {
             Outcome.OK
         }
-        came = {item.instance: ids_of(item.messages) for item in bench.claim()}
+        came = ids_by_instance(bench.claim())
         assert came == {"a": names[0::2], "b": ["@start", *names[1::2]]}
 
     @case("I8")
@@ -296,7 +290,7 @@ class MessageCases:
             bench.started(name)
         sent = [message("m", name, payload=name.encode()) for name in ("a", "b", "c")]
         assert list(bench.hub.send_messages(sent)) == [Outcome.OK] * 3
-        items = claims(bench, "a", "b", "c")
+        items = bench.claim_each("a", "b", "c")
         came = {name: [delivery.payload for delivery in item.messages] for name, item in items.items()}
         assert came == {"a": [b"a"], "b": [b"b"], "c": [b"c"]}
         assert bench.commit(items["b"], consumed=[], cancel_messages=["m"]) is Outcome.OK
@@ -402,7 +396,7 @@ class MessageCases:
         bench.started()
         bench.send("m1")
         bench.send("later", due=bench.clock.now() + 1000)
-        items = claims(bench, "a", "b")
+        items = bench.claim_each("a", "b")
         bench.release(items["b"].lease)
         item = items["a"]
         bench.send("new", "m2")
@@ -410,7 +404,7 @@ class MessageCases:
         consumed = ["unknown", "new", "front", "m", "later", "m1"]
         assert bench.commit(item, consumed=consumed, keep_ms=LEASE_MS) is Outcome.OK
         # The holder goes on: what it consumes now is what it gets now.
-        items = claims(bench, "a", "b", held=[item.lease], max_messages=1)
+        items = bench.claim_each("a", "b", held=[item.lease], max_messages=1)
         bench.release(items["b"].lease)
         item = items["a"]
         assert ids_of(item.messages) == ["front"]
@@ -444,7 +438,7 @@ class MessageCases:
         bench.send("due", "consumed", "kept")
         bench.send("timer", due=bench.clock.now() + 10)
         bench.send("control", control=True)
-        items = claims(bench, "a", "b")
+        items = bench.claim_each("a", "b")
         bench.release(items["b"].lease)
         bench.send("arrived")
         cancelled = ["due", "timer", "control", "arrived", "own", "own timer", "unknown", "consumed"]
@@ -517,7 +511,7 @@ class MessageCases:
         bench.started("c")
         bench.send("before", instance="b")
         bench.create("a")
-        items = claims(bench, "a", "b")
+        items = bench.claim_each("a", "b")
         bench.release(items["b"].lease)
         messages = [
             message("m2", "b", payload=b"to b"),
@@ -528,7 +522,7 @@ class MessageCases:
         commit = turn_commit(items["a"], messages=messages, starts=[new_instance("child")])
         assert list(bench.hub.commit_turns([commit])) == [Outcome.OK]
         expected = {"b": ["before", "m2", "m1"], "c": ["m1"], "child": ["@start", "hello"]}
-        items = claims(bench, "b", "c", "child")
+        items = bench.claim_each("b", "c", "child")
         assert {name: ids_of(item.messages) for name, item in items.items()} == expected
         assert [delivery.payload for delivery in items["b"].messages] == [b"payload", b"to b", b"payload"]
         pump(bench)
@@ -608,7 +602,7 @@ class MessageCases:
         bench.send("m")
         bench.turn(continued=NextExecution(events=[b"e"]))
         bench.send("rewritten")
-        bench.turn(events=[b"f"], rewrite=True, status=OrchestrationStatus.SUSPENDED)
+        bench.turn(events=[b"f"], rewrite=True, status=SUSPENDED)
         assert bench.send("m", "rewritten") == [Outcome.DUPLICATE] * 2
         bench.send("n")
         bench.turn(status=FAILED, failure=b"f")
@@ -642,7 +636,7 @@ class MessageCases:
         assert apply([]) == ([Outcome.OK], [])
         result = ActivityDone(lease=bench.claim_one_work().lease, message=message("result", "b"))
         assert apply([result]) == ([Outcome.ALREADY], [Outcome.OK])
-        items = claims(bench, "a", "b", "child")
+        items = bench.claim_each("a", "b", "child")
         came = {name: ids_of(item.messages) for name, item in items.items()}
         assert came == {"a": ["to itself"], "b": ["to b", "result"], "child": ["@start"]}
         assert apply([result, result]) == ([Outcome.ALREADY], [Outcome.LOST] * 2)
@@ -800,7 +794,7 @@ class MessageCases:
         item = bench.claim_one()
         bench.send("arrived")
         own = [message("own"), message("own timer", due=due)]
-        assert bench.commit(item, consumed=["m1"], messages=own, status=OrchestrationStatus.TERMINATED) is Outcome.OK
+        assert bench.commit(item, consumed=["m1"], messages=own, status=TERMINATED) is Outcome.OK
         bench.wait(10)
         assert bench.claim_batch().next_due is None
         assert bench.send("again", reopen=ENDED) == [Outcome.OK]
@@ -887,5 +881,5 @@ class MessageCases:
         assert sorted(rest) == sorted(names)
         assert list(bench.hub.commit_turns(commits)) == expected
         bench.wait(LEASE_MS)
-        came = {item.instance: ids_of(item.messages) for item in bench.claim()}
+        came = ids_by_instance(bench.claim())
         assert came == rest

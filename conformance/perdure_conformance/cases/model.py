@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 import re
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -148,7 +147,8 @@ class Comparison(RuleBasedStateMachine):
         self.model = self.closing.enter_context(reference_hub(bench, self.clock))
         driver = bench.new_hub()
         self.name = driver.hub.name
-        self.handles: list[Provider] = [bench.connect(), bench.connect()] if self.has_two_handles else []
+        handles = [bench.another_handle() for _ in range(2)] if self.has_two_handles else []
+        self.handles: list[Provider] = [handle for handle in handles if handle is not None]
         self.others = [bench.on(handle, self.name).hub for handle in self.handles] or [driver.hub]
         self.place = 0
         self.rng = random.Random(0)
@@ -172,9 +172,8 @@ class Comparison(RuleBasedStateMachine):
         if side == 0:
             return self.model
         place = self.rng.randrange(len(self.others))
-        lag = self.bench.capabilities.read_lag_ms
-        if place != self.place and lag:
-            time.sleep(lag / 1000)
+        if place != self.place:
+            self.bench.settle_reads()
         self.place = place
         return self.others[place]
 

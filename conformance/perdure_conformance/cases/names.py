@@ -13,7 +13,6 @@ from perdure.spi import (
     NextExecution,
     OrchestrationStatus,
     Outcome,
-    TurnItem,
 )
 from perdure_conformance.bench import Bench
 from perdure_conformance.case import Level, case
@@ -22,22 +21,20 @@ from perdure_conformance.driver import (
     ENDED,
     FAILED,
     LEASE_MS,
+    PENDING,
     RUNNING,
+    SUSPENDED,
+    TERMINATED,
     activity,
     check_next_due,
+    ids_by_instance,
     ids_of,
     message,
     new_instance,
     turn_commit,
 )
 
-TERMINATED: Final = OrchestrationStatus.TERMINATED
-SUSPENDED: Final = OrchestrationStatus.SUSPENDED
 LONG_MS: Final = 100_000
-
-
-def by_instance(items: list[TurnItem]) -> dict[str, list[str]]:
-    return {item.instance: ids_of(item.messages) for item in items}
 
 
 def failed(prefix: str) -> InstanceQuery:
@@ -133,7 +130,7 @@ class NameCases:
             check_next_due(bench.claim_batch(names=names), now + 500)
         assert ids_of(bench.claim_work(names=None)) == []
         bench.wait(LONG_MS)
-        assert by_instance(bench.claim(names=["late"])) == {"late": ["@start", "stop"]}
+        assert ids_by_instance(bench.claim(names=["late"])) == {"late": ["@start", "stop"]}
         assert ids_of(bench.claim_work(names=["late"])) == ["late"]
 
     @case("I2", "I7")
@@ -432,7 +429,7 @@ class NameCases:
         assert bench.commit(items["ended"], status=COMPLETED) is Outcome.OK
         for instance in ("future", "hidden", "leased", "plain"):
             assert bench.send("event", instance=instance) == [Outcome.OK]
-        assert by_instance(bench.claim(names=["nobody"])) == {}
+        assert ids_by_instance(bench.claim(names=["nobody"])) == {}
         for instance in ("future", "hidden", "leased"):
             assert bench.send("stop", instance=instance, control=True) == [Outcome.OK]
         assert bench.send("stop", instance="ended", control=True) == [Outcome.TERMINAL]
@@ -440,22 +437,21 @@ class NameCases:
 
         # Whoever can't run it gets control messages, and the start, for that says what the instance is.
         found = {item.instance: item for item in bench.claim(names=["nobody"])}
-        assert by_instance(list(found.values())) == {"future": ["stop"], "hidden": ["@start", "stop"]}
+        assert ids_by_instance(list(found.values())) == {"future": ["stop"], "hidden": ["@start", "stop"]}
         assert flags(found["hidden"].messages) == [("@start", False), ("stop", True)]
         # Hidden once more, and overridden once more: the delay holds nothing back.
         for item in found.values():
             assert bench.release(item.lease, delay_ms=LONG_MS) is Outcome.OK
         # Whoever can gets everything, but before the start is due control messages alone.
         found = {item.instance: item for item in bench.claim()}
-        assert by_instance(list(found.values())) == {
+        assert ids_by_instance(list(found.values())) == {
             "future": ["stop"],
             "hidden": ["@start", "event", "stop"],
             "plain": ["event"],
         }
-        pending = OrchestrationStatus.PENDING
         assert {name: item.status for name, item in found.items()} == {
-            "future": pending,
-            "hidden": pending,
+            "future": PENDING,
+            "hidden": PENDING,
             "plain": RUNNING,
         }
         # What was not delivered can't be consumed, start and event among it.
@@ -466,22 +462,22 @@ class NameCases:
         bench.wait(9)
         assert bench.claim() == bench.claim(names=["nobody"]) == []
         bench.wait(1)
-        assert by_instance(bench.claim(names=["nobody"], lease_ms=1)) == {"later": ["@start", "stop"]}
+        assert ids_by_instance(bench.claim(names=["nobody"], lease_ms=1)) == {"later": ["@start", "stop"]}
         # With the claim the delay is over for good: whatever else waits does so for the lease alone.
         bench.wait(1)
         item = bench.claim_each("later", lease_ms=1)["later"]
         assert ids_of(item.messages) == ["@start", "stop"]
         assert bench.commit(item, consumed=["stop"], keep_ms=1) is Outcome.OK
-        assert by_instance(bench.claim(held=[item.lease], lease_ms=1)) == {"later": ["@start"]}
+        assert ids_by_instance(bench.claim(held=[item.lease], lease_ms=1)) == {"later": ["@start"]}
         bench.wait(1)
-        assert by_instance(bench.claim(lease_ms=1)) == {"later": ["@start"]}
+        assert ids_by_instance(bench.claim(lease_ms=1)) == {"later": ["@start"]}
         # The lease ends, then its control message counts.
         bench.wait(LEASE_MS - 10 - 1 - 2)
-        assert "leased" not in by_instance(bench.claim(names=["nobody"], lease_ms=1))
+        assert "leased" not in ids_by_instance(bench.claim(names=["nobody"], lease_ms=1))
         bench.wait(1)
-        assert by_instance(bench.claim(names=["nobody"])).get("leased") == ["@start", "stop"]
+        assert ids_by_instance(bench.claim(names=["nobody"])).get("leased") == ["@start", "stop"]
         bench.wait(LONG_MS)
-        assert by_instance(bench.claim(names=["flow"])).get("future") == ["@start", "event"]
+        assert ids_by_instance(bench.claim(names=["flow"])).get("future") == ["@start", "event"]
 
     @case("I8", "I7")
     def test_nms_16_control_messages_come_whatever_lies_before_them(self, bench: Bench) -> None:

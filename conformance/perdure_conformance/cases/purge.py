@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import pytest
 
@@ -19,7 +19,6 @@ from perdure.spi import (
     InvalidRequest,
     NextExecution,
     NotFound,
-    OrchestrationStatus,
     Outcome,
     PurgeRequest,
 )
@@ -30,18 +29,19 @@ from perdure_conformance.driver import (
     ENDED,
     FAILED,
     LEASE_MS,
+    PENDING,
     RUNNING,
+    SUSPENDED,
     ByExchange,
     Driver,
     activity,
+    ids_by_instance,
     ids_of,
     message,
     new_instance,
     turn_commit,
 )
 from perdure_conformance.threads import at_once
-
-SUSPENDED: Final = OrchestrationStatus.SUSPENDED
 
 
 def by(variant: str, hub: Hub) -> Hub:
@@ -166,7 +166,7 @@ class PurgeCases:
         bench.wait(1)
         assert bench.create("a") == [Outcome.OK]
         info = bench.get("a")
-        assert (info.next_seq, info.execution, info.status_rev, info.status) == (0, 1, 0, OrchestrationStatus.PENDING)
+        assert (info.next_seq, info.execution, info.status_rev, info.status) == (0, 1, 0, PENDING)
         assert (info.input, info.output, info.custom_status, info.failure) == (None, None, None, None)
         assert (info.tags, info.parent, info.version, info.completed_at) == ({}, None, None, None)
         assert (info.created_at, info.updated_at) == (bench.clock.now(), bench.clock.now())
@@ -182,9 +182,7 @@ class PurgeCases:
         work = {(item.instance, item.id): item.attempt for item in bench.claim_work()}
         assert work == {("a", "t1"): 1, ("b", "t1"): 1, ("b", "t2"): 1}
         bench.wait(LEASE_MS)
-        assert {item.instance: ids_of(item.messages) for item in bench.claim()} == {
-            "b": ["pending", "self", "told", "timer"]
-        }
+        assert ids_by_instance(bench.claim()) == {"b": ["pending", "self", "told", "timer"]}
         assert (bench.get("b"), bench.history("b")) == b
         # Whatever way it ended.
         bench.wait(1)
@@ -209,7 +207,7 @@ class PurgeCases:
             result = bench.purge(*names)
             assert list(result.outcomes) == [Outcome.CONFLICT] * len(names)
             assert (result.deleted, result.complete) == (0, True)
-            result = bench.purge(query=InstanceQuery(statuses=[RUNNING, SUSPENDED, OrchestrationStatus.PENDING]))
+            result = bench.purge(query=InstanceQuery(statuses=[RUNNING, SUSPENDED, PENDING]))
             assert (result.deleted, result.complete, list(result.outcomes)) == (0, True, [])
         result = bench.purge("running", "nobody", "b", "leased")
         assert list(result.outcomes) == [Outcome.CONFLICT, Outcome.NOT_FOUND, Outcome.OK, Outcome.CONFLICT]
@@ -539,11 +537,7 @@ class PurgeCases:
     def test_prg_12_purge_while_others_work(self, bench: Bench) -> None:
         """What is purged while others work on it is done whole or LOST: no error, and no half of an instance."""
         bench.create("witness", name="witness")
-        drivers: list[Driver] = [bench] * 5
-        if bench.variant == "a handle each":
-            others = [bench.connect() for _ in drivers]
-            # A store that belongs to its handle has one handle.
-            drivers = [bench.on(other) if bench.hub.name in other.list_hubs() else bench for other in others]
+        drivers = [bench] * 5 if bench.variant == "one handle" else bench.a_handle_each(5)
         told: list[str] = []
         for number in range(5):
             names = [f"{number}-{letter}" for letter in "abc"]

@@ -27,14 +27,14 @@ from perdure_conformance.driver import (
     ENDED,
     FAILED,
     LEASE_MS,
+    PENDING,
     RUNNING,
     activity,
+    ids_by_instance,
     ids_of,
     message,
     new_instance,
 )
-
-PENDING: Final = OrchestrationStatus.PENDING
 
 # Where LIKE, GLOB, regular expressions, collations and UTF-16 see something else than code points.
 NAMES: Final = [
@@ -441,7 +441,7 @@ class QueryCases:
         assert bench.send("m", instance="A") == [Outcome.OK]
         assert bench.send("m", instance="a") == [Outcome.OK]
         assert bench.send("M", instance="a") == [Outcome.OK]
-        assert {item.instance: ids_of(item.messages) for item in bench.claim()} == {"A": ["m"], "a": ["m", "M"]}
+        assert ids_by_instance(bench.claim()) == {"A": ["m"], "a": ["m", "M"]}
         assert bench.purge("a", "\u00e9", force=True).deleted == 2
         assert sorted(bench.find()) == sorted(set(names) - {"a", "\u00e9"})
         bench.create("child", parent="a ")

@@ -26,6 +26,7 @@ from perdure_conformance.driver import (
     ByExchange,
     activity,
     check_next_due,
+    ids_by_instance,
     ids_of,
     message,
     new_instance,
@@ -119,7 +120,7 @@ class TimerCases:
             assert ids_of(again.messages) == ["stop"]
             assert bench.release(again.lease) is Outcome.OK
         assert bench.commit(item, keep_ms=LEASE_MS) is Outcome.OK
-        items = {item.instance: ids_of(item.messages) for item in bench.claim(held=[item.lease])}
+        items = ids_by_instance(bench.claim(held=[item.lease]))
         assert items == {"held": ["stop", "timer"], "named": ["stop", "timer"], "future": ["stop"]}
 
     @case("I10", variants=("turns", "activities"))
@@ -504,10 +505,7 @@ class TimerCases:
     @case("I7", "CLOCK", level=Level.L1, slow=True)
     def test_tim_14_a_timer_fires_in_real_time(self, bench: Bench) -> None:
         """On the store's own clock a timer of 300 ms fires after 300 ms, and soon after."""
-        provider = bench.open(bench.adapter.build(None))
-        name = bench.hub_name()
-        assert provider.create_hub(name) is Outcome.OK
-        driver = bench.on(provider, name)
+        driver = bench.new_hub_in_real_time()
         driver.started()
         started = time.monotonic()
         due = driver.hub.now() + 300

@@ -34,10 +34,8 @@ class WakeUpCases:
     def test_not_01_what_happens_is_hinted(self, bench: Bench) -> None:
         """A subscriber is told soon when something becomes claimable, and when an instance changes visibly."""
         listener = bench.hub
-        if bench.variant == "another handle":
-            provider = bench.connect()
-            if bench.hub.name in provider.list_hubs():
-                listener = bench.on(provider).hub
+        if bench.variant == "another handle" and (provider := bench.another_handle()) is not None:
+            listener = bench.on(provider).hub
         with _hints(listener) as hints:
             bench.create("a", "b")
             hints.expect("work", "a", "b")
@@ -134,8 +132,8 @@ class WakeUpCases:
     def test_not_04_closing_ends_callbacks_and_threads(self, bench: Bench) -> None:
         """No callback starts after a subscription or its provider was closed, and no thread of it is left."""
         beginning = threading.active_count()
-        provider = bench.connect()
-        other = bench.on(provider) if bench.hub.name in provider.list_hubs() else bench
+        provider = bench.another_handle()
+        other = bench if provider is None else bench.on(provider)
         # Whatever a driver starts at its first use is there now.
         other.find(), other.claim(), other.send("x", instance="nobody")
         before = set(threading.enumerate())
@@ -181,14 +179,14 @@ class WakeUpCases:
         # The provider ends those that nobody closed.
         last: list[Wake] = []
         _subscribe(other.hub, last.append)
-        if other is bench:
+        if provider is None:
             bench.session.close()
         else:
             provider.close()
         count = len(last)
         third.close()
         assert _comes_true(lambda: threading.active_count() <= beginning), "a thread of the closed provider is left"
-        if other is not bench:
+        if provider is not None:
             bench.create("d")
             assert bench.find() == ["a", "b", "c", "d"]
         assert len(last) == count
@@ -305,8 +303,8 @@ class WakeUpCases:
             one.close()
             bench.create("b")
             two.expect("work", "b")
-            provider = bench.connect()
-            if bench.hub.name in provider.list_hubs():
+            provider = bench.another_handle()
+            if provider is not None:
                 with _hints(bench.on(provider).hub) as three:
                     bench.create("c")
                     three.expect("work", "c")

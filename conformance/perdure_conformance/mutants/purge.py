@@ -25,6 +25,7 @@ from perdure.spi import (
     TurnCommit,
     checks,
 )
+from perdure.spi.checks import PurgeBounds
 from perdure_conformance.mutant import mutant
 from perdure_conformance.threads import is_racing
 from perdure_memory import hub as memory_hub
@@ -309,19 +310,19 @@ def every_second_portion_is_left_out(patch: pytest.MonkeyPatch) -> None:
 @mutant("343a", "PRG-15", source="a limit without an exception")
 def large_families_never_go(patch: pytest.MonkeyPatch) -> None:
     """A family of more than the limit is not purged, however often one calls."""
-    allow = retention._Bounds.allow
+    allow = PurgeBounds.allow
 
     def strict(bounds: Any, size: int) -> bool:
         return (bounds._limit is None or bounds.deleted + size <= bounds._limit) and allow(bounds, size)
 
-    patch.setattr(retention._Bounds, "allow", strict)
+    patch.setattr(PurgeBounds, "allow", strict)
 
 
 @mutant("343b", "PRG-15", source="a limit that is looked at before the family", base="sqlite")
 def last_family_goes_whole(patch: pytest.MonkeyPatch) -> None:
     """Any family goes whole, as long as the limit was not reached before it."""
-    allow = sqlite_purge._Bounds.allow
-    patch.setattr(sqlite_purge._Bounds, "allow", lambda bounds, size: allow(bounds, 1))
+    allow = PurgeBounds.allow
+    patch.setattr(PurgeBounds, "allow", lambda bounds, size: allow(bounds, 1))
 
 
 @mutant("344", "PRG-14", source="a conflict that ends the loop", base="sqlite")

@@ -2,9 +2,11 @@
 
 A provider calls the `check_*` function of an operation first, with its own limits: what passes is well
 formed, and nothing of a call that raises was applied. Every error about an item of a batch names its index.
-`encode_cursor` and `decode_cursor` make page cursors that work on any store.
+`encode_cursor` and `decode_cursor` make page cursors that work on any store; `PurgeBounds` keeps a purge within its
+limits.
 """
 
+from perdure.spi.checks.bounds import PurgeBounds
 from perdure.spi.checks.cursors import decode_cursor, encode_cursor
 from perdure.spi.checks.queries import check_history_request, check_purge, check_query
 from perdure.spi.checks.requests import (
@@ -33,6 +35,7 @@ from perdure.spi.checks.values import (
 
 __all__ = [
     "MAX_HUB_NAME",
+    "PurgeBounds",
     "check_activity_claim",
     "check_batch",
     "check_commits",

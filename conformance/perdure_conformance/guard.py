@@ -18,9 +18,7 @@ _OUTCOMES: Final = (pytest.skip.Exception, pytest.xfail.Exception, pytest.exit.E
 
 
 class Escaped(Exception):
-    """A provider raised what would have ended the case without a verdict, or the run: an outcome of pytest's, or
-    what is no `Exception`.
-    """
+    """A provider raised an outcome of pytest's, or what nobody catches: it would have ended the case, or the run."""
 
 
 class TimedOut(BaseException):

@@ -675,7 +675,8 @@ class ContrarianProvider(MemoryProvider):
     def note_write(self, hub: str, state: HubState) -> None:
         """Remember what other handles may go on reading. The store is locked."""
         if self.capabilities.read_lag_ms and self._opened[self.url.rest] > 1:
-            before = deepcopy(state)
+            # What is only read needs no counter of its own, and newer Pythons warn of copying one.
+            before = deepcopy(state, {id(state.numbers): state.numbers})
             self._writes.setdefault((self.url.rest, hub), []).append((time.monotonic(), self, before))
 
     def stale(self, hub: str, lag_ms: int) -> HubState | None:

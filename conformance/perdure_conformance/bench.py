@@ -25,6 +25,7 @@ from perdure.spi import (
     Provider,
 )
 from perdure_conformance.adapter import Adapter
+from perdure_conformance.case import NO_ASSERTIONS
 from perdure_conformance.driver import Driver
 from perdure_conformance.evidence import Evidence, RecordingHub
 from perdure_conformance.guard import guarded, ignoring_errors
@@ -56,7 +57,7 @@ class Session:
         self._was_open = False
         self._refusal: BaseException | None = None
         if not __debug__:
-            raise RuntimeError("python -O takes the assertions out of the cases: run the suite without it")
+            raise RuntimeError(NO_ASSERTIONS)
         # Runs that share a store must not share hubs.
         self._run = secrets.token_hex(4)
 
@@ -133,7 +134,12 @@ class Bench(Driver):
         self._hubs: list[str] = []
         session.clock.set(START)
         super().__init__(cast("Hub", None), session.clock)
-        self.hub = self.new_hub().hub
+        try:
+            self.hub = self.new_hub().hub
+        except BaseException:
+            # Nobody else will: there is no bench.
+            self.clear()
+            raise
 
     @property
     def provider(self) -> Provider:

@@ -11,10 +11,13 @@ from typing import Any, Final, TypeVar
 
 from perdure_conformance.invariants import INVARIANTS
 
-__all__ = ["Case", "Level", "case", "case_of", "cases_of"]
+__all__ = ["NO_ASSERTIONS", "Case", "Level", "case", "case_of", "cases_of"]
 
 _NAME = re.compile(r"test_([a-z]+)_(\d{2})_[a-z0-9_]+")
 _ATTRIBUTE: Final = "__conformance_case__"
+
+NO_ASSERTIONS: Final = "python -O takes the assertions out of the cases: run the suite without it"
+"""Why nothing is run where `__debug__` is false."""
 
 F = TypeVar("F", bound=Callable[..., None])
 

@@ -23,6 +23,7 @@ import perdure_conformance
 from perdure.cli.problems import UsageProblem
 from perdure.spi import PerdureError
 from perdure_conformance.adapter import find_adapter
+from perdure_conformance.case import NO_ASSERTIONS
 from perdure_conformance.guard import TimedOut, guarded
 from perdure_conformance.recorder import RECORDER, UNEXPLAINED, Recorder, problem_with_writing
 
@@ -56,8 +57,11 @@ def run_suite(arguments: argparse.Namespace) -> int:
         raise UsageProblem('-n needs pytest-xdist; run: pip install "perdure[conformance]"')
     _try_to_open(arguments.url)
     with Watcher(quiet=arguments.json) as watcher, _alone():
-        # To have pytest rewrite the assertions of all cases would take a third of the time.
-        code = pytest.main([*_pytest_arguments(arguments), "--assert=plain"], plugins=[watcher])
+        chosen = _pytest_arguments(arguments)
+        if not arguments.junit:
+            # To have pytest rewrite the assertions of all cases takes a third of the time.
+            chosen.append("--assert=plain")
+        code = pytest.main(chosen, plugins=[watcher])
         if watcher.report is not None and not watcher.interrupted:
             _explain(arguments, watcher.report)
     if watcher.interrupted:
@@ -118,7 +122,7 @@ def run_self_test(arguments: argparse.Namespace) -> int:
     """Run the suite on its own broken providers, print the kill matrix and write it as JSON.
 
     A row of the matrix holds the control case and those that must kill the mutant; in a full run all but the slow ones.
-    With a keyword only the mutants of that number, name or case are run, and nothing is written.
+    With a keyword only the mutants of that number, name or case are run, which says nothing of all cases.
 
     Returns:
         0 if each was found out as it must be, 1 if not.
@@ -132,10 +136,19 @@ def run_self_test(arguments: argparse.Namespace) -> int:
 
     if arguments.url is not None:
         raise UsageProblem("--self-test brings its own providers: leave the URL out")
-    path = arguments.report or "kill-matrix.json"
-    _check_files(path)
-    test = SelfTest()
+    if not __debug__:
+        raise UsageProblem(NO_ASSERTIONS)
+    for option in ("level", "junit", "waivers", "seed"):
+        if getattr(arguments, option) is not None:
+            raise UsageProblem(
+                f"--{option} is for a run on a provider; --self-test takes -k, --full, --report and --json"
+            )
+    if arguments.workers > 1:
+        raise UsageProblem("-n is for a run on a provider; --self-test runs in one process")
     keyword = arguments.keyword
+    path = arguments.report or ("kill-matrix.json" if keyword is None else None)
+    _check_files(path)
+    test = SelfTest(of_all_mutants=keyword is None)
     mutants = [mutant for mutant in all_mutants() if keyword is None or mutant.is_called(keyword)]
     if not mutants:
         raise UsageProblem(f"no mutant has {keyword!r} as its number, in its name, or as a case that must kill it")
@@ -143,15 +156,15 @@ def run_self_test(arguments: argparse.Namespace) -> int:
     with _alone():
         for mutant in track(mutants, "mutants", console=console, disable=arguments.json or not console.is_terminal):
             test.results.append(run_mutant(mutant, whole=arguments.full))
-    problems = list(test.problems(all_mutants=keyword is None))
-    if keyword is None:
+    problems = list(test.problems())
+    if path is not None:
         Path(path).write_text(json.dumps(test.document(), indent=2) + "\n", encoding="utf-8")
     if arguments.json:
         print(json.dumps(test.document(), indent=2))
     else:
         for line in matrix_lines(test, problems, _width()):
             print(line)
-        if keyword is None:
+        if path is not None:
             print(f"the kill matrix is in {path}")
     return _NOT_CONFORMANT if problems else _PASSED
 
@@ -194,14 +207,14 @@ def _pytest_arguments(arguments: argparse.Namespace) -> list[str]:
     root = Path(perdure_conformance.__file__).parent
     chosen = ["-c", os.devnull, f"--rootdir={root}", "--noconftest", str(root / "test_provider.py")]
     chosen += ["-p", "perdure_conformance.plugin", "-p", "no:terminal", "-p", "no:cacheprovider"]
-    chosen += [f"--provider-url={arguments.url}", f"--provider-level={arguments.level}"]
+    chosen += [f"--provider-url={arguments.url}"]
     if arguments.workers > 1:
         chosen += ["-p", "xdist.plugin", "-n", str(arguments.workers)]
     if arguments.keyword:
         chosen += ["-k", arguments.keyword]
     if arguments.junit:
         chosen += [f"--junitxml={arguments.junit}"]
-    for name in ("report", "waivers", "seed"):
+    for name in ("level", "report", "waivers", "seed"):
         value = getattr(arguments, name)
         if value is not None:
             chosen.append(f"--provider-{name}={value}")

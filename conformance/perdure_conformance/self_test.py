@@ -67,6 +67,8 @@ class MutantResult:
 class SelfTest:
     """The kill matrix, and what it says of the suite."""
 
+    of_all_mutants: bool = True
+    """Else what is found says nothing of the cases."""
     results: list[MutantResult] = field(default_factory=list)
 
     @property
@@ -75,12 +77,12 @@ class SelfTest:
         proven = {case for result in self.results for case in result.killers if case in result.mutant.killed_by}
         return sorted({spec.id for spec, _ in cases_of(ProviderConformance)} - proven - {CONTROL})
 
-    def problems(self, *, all_mutants: bool = True) -> Iterator[str]:
-        """Yield what must be mended, a line each; what they say of the cases only where all mutants were run."""
+    def problems(self) -> Iterator[str]:
+        """Yield what must be mended, a line each."""
         for result in self.results:
             if result.problem is not None:
                 yield f"mutant {result.mutant.number} {result.mutant.name} {result.problem}"
-        if not all_mutants:
+        if not self.of_all_mutants:
             return
         listed = unproven_cases()
         for case in self.unproven:
@@ -107,7 +109,7 @@ class SelfTest:
                 }
                 for result in self.results
             ],
-            "unproven": self.unproven,
+            "unproven": self.unproven if self.of_all_mutants else None,
         }
 
 

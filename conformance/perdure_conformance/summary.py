@@ -73,7 +73,8 @@ def matrix_lines(test: SelfTest, problems: Sequence[str], width: int) -> Iterato
         title = f"{mutant.title:<{room}.{room}}"
         yield f"{mutant.number:>4} {mutant.base:<6} {title} {by}" + (f" and {others} more" * bool(others))
     killed = sum(result.problem is None for result in test.results)
-    yield f"{killed} of {len(test.results)} mutants killed; cases that no mutant proves: {len(test.unproven)}"
+    unproven = f"; cases that no mutant proves: {len(test.unproven)}" if test.of_all_mutants else ""
+    yield f"{killed} of {len(test.results)} mutants killed{unproven}"
     yield from problems
 
 

@@ -181,6 +181,8 @@ def test_a_password_is_neither_printed_nor_written(project: Project, tmp_path: P
         (["memory://t", "--self-test"], 2, "leave the URL out"),
         (["--self-test", "-k", "no such mutant"], 2, "no mutant has 'no such mutant'"),
         (["--self-test", "--report", "none/matrix.json"], 2, "there is no directory none"),
+        (["--self-test", "--level", "L0"], 2, "--level is for a run on a provider"),
+        (["--self-test", "-n", "2"], 2, "--self-test runs in one process"),
     ],
 )
 def test_mistakes_are_told_in_a_line(
@@ -262,6 +264,8 @@ def test_without_assertions_nothing_is_proven(project: Project) -> None:
     project.environment["PYTHONOPTIMIZE"] = "1"
     done = project.perdure("conformance", "memory://t", "-k", "LIF-01", code=1)
     assert "python -O takes the assertions out" in done.stdout
+    failed = project.perdure("conformance", "--self-test", code=2)
+    assert "python -O takes the assertions out" in failed.stderr
 
 
 def test_on_a_terminal_there_is_a_bar_and_the_summary_fits_it(project: Project) -> None:

@@ -110,14 +110,14 @@ def test_the_list_of_cases_that_nothing_proves_is_held_to_the_truth(monkeypatch:
         "SML-06 is proven by no mutant: write one (the list of those that aren't may only shrink)",
         "SML-02 is proven by a mutant now: take it out of mutants/unproven.txt",
     ]
-    assert list(test.problems(all_mutants=False)) == []
+    assert list(SelfTest(results=test.results, of_all_mutants=False).problems()) == []
     monkeypatch.setattr(self_test, "unproven_cases", lambda: set(test.unproven))
     assert list(test.problems()) == []
 
 
 def test_the_matrix_says_who_killed_whom() -> None:
     test = SelfTest(results=[run_mutant(made(function)) for function in (loses_the_input, does_nothing_wrong)])
-    problems = list(test.problems(all_mutants=False))
+    problems = list(SelfTest(results=test.results, of_all_mutants=False).problems())
     _, killed, survivor, total, problem = matrix_lines(test, problems, 80)
     assert " ".join(killed.split()) == "1 memory The input of an instance is killed by SML-02"
     assert survivor.endswith("SURVIVES")
@@ -127,6 +127,9 @@ def test_the_matrix_says_who_killed_whom() -> None:
     assert (first["killed_by"], first["problem"]) == (["SML-02"], None)
     assert (second["killed_by"], second["problem"]) == ([], "survives SML-02 (pass)")
     json.dumps(test.document())
+    some = SelfTest(results=test.results, of_all_mutants=False)
+    assert list(matrix_lines(some, problems, 80))[-2] == "1 of 2 mutants killed"
+    assert some.document()["unproven"] is None
 
 
 def test_a_mutant_says_what_it_does_wrong_and_what_must_find_it() -> None:
@@ -154,3 +157,5 @@ def test_the_command_runs_one_mutant_by_its_number_or_case(project: Project, tmp
     document = project.perdure("conformance", "--self-test", "-k", "LIF-03", "--json").json
     assert "56" in [entry["number"] for entry in document["mutants"]]
     assert list(tmp_path.iterdir()) == []
+    project.perdure("conformance", "--self-test", "-k", "56", "--report", "row.json")
+    assert [entry["number"] for entry in json.loads((tmp_path / "row.json").read_text())["mutants"]] == ["56"]

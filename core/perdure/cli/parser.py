@@ -225,7 +225,7 @@ def _add_conformance(commands: _Commands) -> None:
         "case of the levels asked for passed.",
     )
     parser.add_argument("url", metavar="URL", nargs="?", help="the provider under test")
-    parser.add_argument("--level", choices=("L0", "L1", "L2"), default="L2", help="the highest (default: L2)")
+    parser.add_argument("--level", choices=("L0", "L1", "L2"), help="the highest (default: L2)")
     parser.add_argument("-k", dest="keyword", metavar="EXPRESSION", help="run some cases alone: -k LSE-04, -k CST")
     parser.add_argument("-n", dest="workers", metavar="N", type=_count, default=1, help="processes (default: 1)")
     parser.add_argument("--report", metavar="FILE", help="write all results as JSON")

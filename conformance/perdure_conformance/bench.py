@@ -46,12 +46,15 @@ class Session:
         adapter: the provider under test.
         seed: from which each case's own is made.
         full: run large cases in full.
+        hunting: generate as many examples as in full, though no more than it takes to find one that fails.
     """
 
-    def __init__(self, adapter: Adapter, *, seed: int = 0, full: bool = False) -> None:
+    def __init__(self, adapter: Adapter, *, seed: int = 0, full: bool = False, hunting: bool = False) -> None:
         self.adapter = adapter
         self.seed = seed
         self.scale = 1.0 if full else adapter.scale
+        self.full = full
+        self.hunting = hunting
         self.clock = ManualClock(START)
         self._provider: Provider | None = None
         self._was_open = False
@@ -110,6 +113,25 @@ class Session:
     def case_seed(self, case_id: str, variant: str) -> int:
         """Return the seed of one case."""
         return int.from_bytes(hashlib.sha256(f"{self.seed}:{case_id}:{variant}".encode()).digest()[:4])
+
+
+class Fuse:
+    """Makes a call to the driver fail: for `Bench.intercepted`."""
+
+    def __init__(self) -> None:
+        self.left: int | None = None
+        """How many calls until then; None: it doesn't."""
+        self.has_blown = False
+
+    def burn(self) -> None:
+        """Count a call, and fail if it is the one."""
+        if self.left is None:
+            return
+        self.left -= 1
+        if self.left < 0:
+            self.left = None
+            self.has_blown = True
+            raise ConnectionError("broken off")
 
 
 class Bench(Driver):

@@ -165,9 +165,9 @@ def generation(bench: Bench, *, few: int, many: int) -> settings:
         few: how many examples a run takes.
         many: how many one in full. It also looks for the smallest example that fails, which takes a while.
     """
-    is_full = bench.session.scale == 1.0
+    is_full = bench.session.full
     return settings(
-        max_examples=many if is_full else few,
+        max_examples=many if is_full or bench.session.hunting else few,
         stateful_step_count=50,
         database=None,
         deadline=None,

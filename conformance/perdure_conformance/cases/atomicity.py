@@ -26,7 +26,7 @@ from perdure.spi import (
     TurnCommit,
     TurnItem,
 )
-from perdure_conformance.bench import Bench
+from perdure_conformance.bench import Bench, Fuse
 from perdure_conformance.case import Level, case
 from perdure_conformance.driver import (
     COMPLETED,
@@ -235,6 +235,12 @@ MIXES: Final = (
 """Outcomes of a batch: good and stale items, each of them first, in the middle and last."""
 
 
+REACHED: Final = ("a", "b", "ended", "old", "taken", "child")
+"""Those that `every_effect` reaches."""
+
+BREAKS: Final = 1000
+
+
 class AtomicityCases:
     """Cases ATM."""
 
@@ -398,6 +404,34 @@ class AtomicityCases:
         assert bench.claim_work() == []
         assert bench.get("f").custom_status == b"2"
         assert {item.instance for item in bench.claim()} == {"a", "b", "d", "child", "h"}
+
+    @case("I4", "I5", requires=("durable",), hooks=("intercept",), variants=KINDS)
+    def test_atm_23_call_that_breaks_off_has_all_of_its_effects_or_none(self, bench: Bench) -> None:
+        """A commit that breaks off at any call to the driver was applied whole or not at all, and made again it is."""
+        fuse = Fuse()
+        with bench.intercepted(fuse.burn):
+            scene = set_scene(bench)
+            commit_id = fresh("commit")
+            effects = every_effect(bench, scene, bench.variant) | {"commit_id": commit_id}
+            before = bench.snapshot(*REACHED)
+            outcome, broken, applied = None, 0, 0
+            while outcome is None:
+                fuse.left, fuse.has_blown = broken + applied, False
+                try:
+                    outcome = bench.commit(scene.item, **effects)
+                except Exception:
+                    if not fuse.has_blown:
+                        raise
+                    fuse.left = None
+                    if bench.snapshot(*REACHED) == before:
+                        broken += 1
+                    else:
+                        applied += 1
+                fuse.left = None
+                assert broken + applied < BREAKS, "a commit makes more calls to the driver than can be cut one by one"
+            assert broken > 0, "no call to the driver was seen"
+            assert outcome is (Outcome.ALREADY if applied else Outcome.OK)
+            check_every_effect(bench, scene, scene.item, bench.variant)
 
     @case("I4", level=Level.L2, requires=("concurrent_threads",), variants=("one handle", "a handle each"))
     def test_atm_07_commits_that_message_each_other_do_not_deadlock(self, bench: Bench) -> None:

@@ -55,7 +55,7 @@ from perdure.spi import (
     TurnCommit,
     TurnItem,
 )
-from perdure_conformance.bench import START, Bench
+from perdure_conformance.bench import START, Bench, Fuse
 from perdure_conformance.case import Level, case
 from perdure_conformance.driver import ENDED, fresh, whole_history
 from perdure_conformance.programs import LAPS, PROGRAMS, Program, generation, perform
@@ -92,24 +92,6 @@ class Held:
     model: Any
     other: Any
     last_commit: Callable[[int], TurnCommit] | None = None
-
-
-class Fuse:
-    """Makes a call to the driver fail."""
-
-    def __init__(self) -> None:
-        self.left: int | None = None
-        """How many calls until then; None: it doesn't."""
-        self.has_blown = False
-
-    def burn(self) -> None:
-        if self.left is None:
-            return
-        self.left -= 1
-        if self.left < 0:
-            self.left = None
-            self.has_blown = True
-            raise ConnectionError("broken off")
 
 
 def comparable_info(info: InstanceInfo | None) -> object:

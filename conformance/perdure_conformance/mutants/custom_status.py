@@ -615,7 +615,7 @@ def repeated_commit_is_lost(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(commits, "_commit_turn", mistaken)
 
 
-@mutant("461", "MOD-03", source="autocommit, or an except that passes", base="sqlite")
+@mutant("461", "ATM-23", source="autocommit, or an except that passes", base="sqlite")
 def what_broke_off_is_kept(patch: pytest.MonkeyPatch) -> None:
     """A call that breaks off in its midst leaves what it has written so far."""
 

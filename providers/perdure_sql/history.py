@@ -1,72 +1,57 @@
-"""How the events of one commit are framed into one value of the history table.
-
-    version (1 byte) | CRC-32 of the rest (4) | length of each event (4 each) | the events, one after another
-
-All numbers are little-endian; how many events there are stands in the row's `count`. The sum finds what a disk
-or a person changed: without it a flipped bit in a payload would be replayed as if it had happened.
-"""
+"""Reading history: from framed rows back to single events."""
 
 from __future__ import annotations
 
-import struct
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
 
-__all__ = ["CorruptRow", "pack_events", "unpack_events"]
+from perdure.spi import Corrupt, HistoryPage, NotFound
+from perdure_sql.framing import CorruptRow, unpack_events
+from perdure_sql.transaction import Reader
 
-_VERSION = 1
-_HEAD = struct.Struct("<BI")
-
-# A row is read whole, so one that holds many events is cut: a page of history then reads little more
-# than it returns. An event larger than this has a row of its own.
-_ROW_BYTES = 256 * 1024
+__all__ = ["join_rows", "read_history"]
 
 
-class CorruptRow(ValueError):
-    """A history row that can't be decoded."""
-
-
-def pack_events(events: Sequence[bytes], first_seq: int) -> Iterator[tuple[int, int, bytes]]:
-    """Frame `events` and yield rows of (first seq, count, value)."""
-    if sum(map(len, events)) <= _ROW_BYTES:
-        if events:
-            yield first_seq, len(events), _pack(events)
-        return
-    start = size = 0
-    for index, event in enumerate(events):
-        if size and size + len(event) > _ROW_BYTES:
-            yield first_seq + start, index - start, _pack(events[start:index])
-            start, size = index, 0
-        size += len(event)
-    yield first_seq + start, len(events) - start, _pack(events[start:])
-
-
-def _pack(events: Sequence[bytes]) -> bytes:
-    lengths = struct.pack(f"<{len(events)}I", *map(len, events))
-    body = b"".join((lengths, *events))
-    return _HEAD.pack(_VERSION, zlib.crc32(body)) + body
-
-
-def unpack_events(count: int, value: bytes) -> list[bytes]:
-    """Return the `count` events framed in `value`.
+def read_history(db: Reader, hub: int, instance: str, after: int, limit: int) -> HistoryPage:
+    """Return a page of the current execution's events.
 
     Raises:
-        CorruptRow: it is not what `pack_events` made.
+        NotFound: there is no such instance.
+        Corrupt: a row can't be decoded, or is missing.
     """
-    if type(value) is not bytes or type(count) is not int or count < 1:
-        raise CorruptRow("not a framed row")
-    start = _HEAD.size + 4 * count
-    if len(value) < start:
-        raise CorruptRow("too short for its lengths")
-    version, checksum = _HEAD.unpack_from(value)
-    if version != _VERSION:
-        raise CorruptRow(f"framing version {version} is unknown")
-    if zlib.crc32(memoryview(value)[_HEAD.size :]) != checksum:
-        raise CorruptRow("its checksum is wrong")
-    events = []
-    for length in struct.unpack_from(f"<{count}I", value, _HEAD.size):
-        events.append(value[start : start + length])
-        start += length
-    if start != len(value):
-        raise CorruptRow("its lengths don't add up")
+    row = db.history_head(hub, instance)
+    if row is None:
+        raise NotFound(f"there is no instance {instance!r}")
+    key, generation, execution, next_seq = row
+    first = after + 1
+    end = min(first + limit, next_seq)
+    events: list[bytes] = []
+    if first < end:
+        try:
+            events = join_rows(db.history_rows(key, first, end), first, end)
+        except CorruptRow as error:
+            raise Corrupt(f"history of instance {instance!r} can't be decoded: {error}") from error
+    return HistoryPage(
+        events=events, first_seq=first, more=first + limit < next_seq, generation=generation, execution=execution
+    )
+
+
+def join_rows(rows: Iterable[tuple[int, int, bytes]], first: int, end: int) -> list[bytes]:
+    """Return the events from seq `first` up to `end` out of rows in order of seq.
+
+    Raises:
+        CorruptRow: a row can't be decoded, or they don't follow one another.
+    """
+    events: list[bytes] = []
+    following: int | None = None
+    for first_seq, count, value in rows:
+        if first_seq != following and (following is not None or first_seq > first):
+            raise CorruptRow(f"events from {first if following is None else following} on are missing")
+        try:
+            found = unpack_events(count, value)
+        except CorruptRow as error:
+            raise CorruptRow(f"row {first_seq}: {error}") from None
+        following = first_seq + len(found)
+        events += found[max(0, first - first_seq) : max(0, end - first_seq)]
+    if len(events) != max(0, end - first):
+        raise CorruptRow(f"events from {first + len(events)} to {end - 1} are missing")
     return events

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Integer, Select, func, literal, null, or_, select, tuple_
+from sqlalchemy import BigInteger, ColumnElement, Select, func, literal, null, or_, select, tuple_
 
 from perdure.spi import Fields, InstanceInfo, InstanceQuery, OrchestrationStatus
 from perdure_sql.tables import Tables
@@ -93,6 +93,8 @@ def matching_ids(
     statement = select(columns.created_at, columns.id).where(*_conditions(tables, hub, query))
     if ended:
         statement = statement.where(columns.status.in_([str(status) for status in _ENDED]))
+    # Where others write at the same time, what matches must still do so when it is deleted.
+    statement = statement.with_for_update(of=tables.instances)
     return _page(tables, statement, behind, limit, descending=False)
 
 
@@ -102,7 +104,7 @@ def _page(
     columns = tables.instances.c
     place = tuple_(columns.created_at, columns.id)
     if behind is not None:
-        start = tuple_(literal(behind[0], Integer()), literal(behind[1]))
+        start = tuple_(literal(behind[0], BigInteger()), literal(behind[1]))
         statement = statement.where(place < start if descending else place > start)
     if descending:
         return statement.order_by(columns.created_at.desc(), columns.id.desc()).limit(limit)
@@ -113,12 +115,12 @@ def _conditions(tables: Tables, hub: int, query: InstanceQuery) -> list[ColumnEl
     columns = tables.instances.c
     found: list[ColumnElement[bool]] = [columns.hub == hub]
     if query.statuses is not None:
-        found.append(columns.status.in_([str(status) for status in query.statuses]))
+        found.append(tables.within(columns.status, [str(status) for status in query.statuses]))
     if query.names is not None:
-        found.append(columns.name.in_(list(query.names)))
+        found.append(tables.within(columns.name, list(query.names)))
     if query.versions is not None:
         # NULL is not IN anything.
-        known = columns.version.in_([version for version in query.versions if version is not None])
+        known = tables.within(columns.version, [version for version in query.versions if version is not None])
         found.append(or_(known, columns.version.is_(None)) if None in query.versions else known)
     if query.id_prefix:
         # By range for the index, by substring for the rest: no upper bound can be written for a

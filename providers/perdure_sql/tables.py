@@ -9,11 +9,13 @@ megabyte of input in it would be copied whole each time.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnElement,
     Computed,
     Index,
     Integer,
@@ -38,11 +40,28 @@ class Tables:
     """The tables, in a spelling that one database understands.
 
     Args:
-        greatest: the database's function for the largest of its arguments; NULL if one of them is NULL.
+        greatest: the database's function for the largest of its arguments, none of them NULL.
+        within: makes the condition that a column has one of many values, however many.
         collation: the collation that compares ids byte by byte; None where that is the default.
+        schema: where the tables are; None where the database has no schemas.
+        tie: what stands last in an index by which claims go on: those that became available together come in this
+            order. None where every index ends with the key by itself.
+        stored: whether computed columns must be stored for an index on them; None where that doesn't matter.
     """
 
-    def __init__(self, *, greatest: str, collation: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        greatest: str,
+        within: Callable[[ColumnElement[Any], Sequence[str]], ColumnElement[bool]],
+        collation: str | None = None,
+        schema: str | None = None,
+        tie: str | None = None,
+        stored: bool | None = None,
+    ) -> None:
+        self.within = within
+        last = () if tie is None else (tie,)
+
         def words(name: str, *, null: bool = False, key: bool = False) -> Column[str]:
             return Column(name, Text(collation=collation), nullable=null, primary_key=key)
 
@@ -52,7 +71,11 @@ class Tables:
         def owner() -> Column[int]:
             return Column("instance", _KEY, primary_key=True, autoincrement=False)
 
-        metadata = MetaData()
+        def computed(due: str, *others: str) -> Computed:
+            largest = f"{greatest}({', '.join((due, *others))})"
+            return Computed(f"CASE WHEN {due} IS NULL THEN NULL ELSE {largest} END", persisted=stored)
+
+        metadata = MetaData(schema=schema)
         self.metadata = metadata
 
         self.hubs = Table(
@@ -109,19 +132,19 @@ class Tables:
             Column(
                 "available_at",
                 BigInteger().with_variant(Integer(), "sqlite"),
-                Computed(f"{greatest}(coalesce(start_due, inbox_due), lease_until, hidden_until)"),
+                computed("coalesce(start_due, inbox_due)", "lease_until", "hidden_until"),
             ),
             Column(
                 "control_at",
                 BigInteger().with_variant(Integer(), "sqlite"),
-                Computed(f"{greatest}(control_due, lease_until)"),
+                computed("control_due", "lease_until"),
             ),
             Index("perdure_instances_id", "hub", "id", unique=True),
             Index("perdure_instances_created", "hub", "created_at", "id"),
             # With the order of pages, or a planner without statistics takes the index that has only that.
             _partial("perdure_instances_parent", "hub", "parent", "created_at", "id", where="parent IS NOT NULL"),
-            _partial("perdure_instances_ready", "hub", "name", "available_at", where="available_at IS NOT NULL"),
-            _partial("perdure_instances_control", "hub", "control_at", where="control_at IS NOT NULL"),
+            _partial("perdure_instances_ready", "hub", "name", "available_at", *last, where="available_at IS NOT NULL"),
+            _partial("perdure_instances_control", "hub", "control_at", *last, where="control_at IS NOT NULL"),
             sqlite_autoincrement=True,
         )
 
@@ -208,10 +231,10 @@ class Tables:
             Column(
                 "available_at",
                 BigInteger().with_variant(Integer(), "sqlite"),
-                Computed(f"{greatest}(due, lease_until, hidden_until)"),
+                Computed(f"{greatest}(due, lease_until, hidden_until)", persisted=stored),
             ),
             Index("perdure_activities_id", "instance", "id", unique=True),
-            Index("perdure_activities_ready", "hub", "queue", "name", "available_at"),
+            Index("perdure_activities_ready", "hub", "queue", "name", "available_at", *last),
             sqlite_autoincrement=True,
         )
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from sqlalchemy import func, select, true
 from sqlalchemy.sql.expression import FromClause
 
-from perdure_sqlite.rows import HOT
+from perdure_sql.rows import HOT
 from perdure_sqlite.statements import NONE, ONE, TABLES, each, number, sql
 
 __all__ = [
@@ -78,7 +78,7 @@ _both = _queues.join(_names, true())
 
 READY_ACTIVITIES: Final = sql(
     select(
-        *(_activities.c[name] for name in ("key", "id", "name", "payload", "queue", "instance", "fence", "attempt")),
+        *(_activities.c[name] for name in ("key", "id", "name", "payload", "queue", "fence", "attempt")),
         _turns.c.id,
         _turns.c.generation,
     )

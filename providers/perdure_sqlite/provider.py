@@ -133,8 +133,8 @@ class SQLiteProvider(Provider):
         return self.store().write(create)
 
     def delete_hub(self, name: str) -> Outcome:
-        from perdure_sqlite.hub import FIND_HUB  # noqa: PLC0415
-        from perdure_sqlite.purge import WIPE_HUB  # noqa: PLC0415
+        from perdure_sqlite.reader import FIND_HUB  # noqa: PLC0415
+        from perdure_sqlite.transaction import WIPE_HUB  # noqa: PLC0415
 
         checks.check_hub_name(name)
 

@@ -7,15 +7,15 @@ together, under `BEGIN IMMEDIATE`, which also makes processes that migrate at on
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
-from typing import Final, Literal, TypeVar
+from typing import Final, TypeVar
 
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from perdure.spi import MigrationStep, SchemaMismatch, SchemaStatus
-from perdure_sql import Tables
+from perdure.spi import MigrationStep, SchemaStatus
+from perdure_sql import Tables, migrations
+from perdure_sql.migrations import Step, Version, check_usable, plan, status_of
 from perdure_sqlite.connection import peek
 from perdure_sqlite.errors import translate
 from perdure_sqlite.statements import DIALECT, TABLES
@@ -26,17 +26,6 @@ __all__ = ["STEPS", "Step", "guarded", "look", "migrate", "planned", "prepare", 
 T = TypeVar("T")
 
 _META: Final = "perdure_meta"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """A migration: one version further."""
-
-    version: int
-    description: str
-    statements: tuple[str, ...]
-    min_reader: int
-    """The oldest version of this provider that can use the result."""
 
 
 def _first(tables: Tables) -> tuple[str, ...]:
@@ -57,39 +46,7 @@ STEPS: Final[list[Step]] = [
 
 def status(db: sqlite3.Connection | None) -> SchemaStatus:
     """Compare what is in the file with the newest version; None: there is no file."""
-    latest = STEPS[-1].version
-    found = (0, 0, False) if db is None else _read(db)
-    current, min_reader, dirty = found
-    state: Literal["absent", "ok", "behind", "ahead", "dirty"] = "ok"
-    if dirty:
-        state = "dirty"
-    elif current == 0:
-        state = "absent"
-    elif current < latest:
-        state = "behind"
-    elif current > latest and min_reader > latest:
-        state = "ahead"
-    return SchemaStatus(current=current, latest=latest, state=state)
-
-
-def check_usable(found: SchemaStatus, path: str) -> None:
-    """Raise unless the schema is one that this version can use.
-
-    Raises:
-        SchemaMismatch: it is not.
-    """
-    versions = f"SQLite file {path!r} has schema version {found.current}, this perdure uses {found.latest}"
-    if found.state == "behind":
-        raise SchemaMismatch(
-            f"{versions}: stop the workers and migrate it with Provider.migrate(), or add op_migrate=auto to the URL"
-        )
-    if found.state == "ahead":
-        raise SchemaMismatch(f"{versions}: install a newer perdure, or open another file")
-    if found.state == "dirty":
-        raise SchemaMismatch(
-            f"SQLite file {path!r} has tables of perdure but no readable schema version: restore it from a backup, "
-            "or open another file"
-        )
+    return status_of(Version() if db is None else _read(db), STEPS[-1].version)
 
 
 def migrate(db: sqlite3.Connection, path: str, *, to: int | None = None) -> list[MigrationStep]:
@@ -103,7 +60,7 @@ def migrate(db: sqlite3.Connection, path: str, *, to: int | None = None) -> list
         db.execute("BEGIN IMMEDIATE")
         try:
             # Read again under the lock for each step: another process may have taken it meanwhile.
-            steps = plan(status(db), path, to=to)
+            steps = plan(STEPS, status(db), _store(path), to=to)
             if not steps:
                 db.execute("ROLLBACK")
                 return taken
@@ -116,49 +73,27 @@ def migrate(db: sqlite3.Connection, path: str, *, to: int | None = None) -> list
             if db.in_transaction:
                 db.execute("ROLLBACK")
             raise
-        taken.append(_tell(step))
+        taken.append(step.told())
 
 
 def planned(found: SchemaStatus, path: str, *, to: int | None = None) -> list[MigrationStep]:
     """Return the steps that `migrate` would take."""
-    return [_tell(step) for step in plan(found, path, to=to)]
+    return migrations.planned(STEPS, found, _store(path), to=to)
 
 
-def plan(found: SchemaStatus, path: str, *, to: int | None = None) -> Sequence[Step]:
-    """Return the steps from what was found to version `to`.
-
-    Raises:
-        SchemaMismatch: there is no way.
-    """
-    latest = STEPS[-1].version
-    goal = latest if to is None else to
-    if found.state == "dirty":
-        check_usable(found, path)
-    if to is None and found.current > latest:
-        if found.state == "ahead":
-            check_usable(found, path)
-        return []
-    if not max(found.current, 1) <= goal <= max(latest, found.current):
-        raise SchemaMismatch(
-            f"SQLite file {path!r} has schema version {found.current}; there is no way to version {goal}: "
-            f"this perdure can go forward only, up to {latest}"
-        )
-    return [step for step in STEPS if found.current < step.version <= goal]
+def _store(path: str) -> str:
+    return f"SQLite file {path!r}"
 
 
-def _tell(step: Step) -> MigrationStep:
-    return MigrationStep(version=step.version, description=step.description, statements=step.statements)
-
-
-def _read(db: sqlite3.Connection) -> tuple[int, int, bool]:
+def _read(db: sqlite3.Connection) -> Version:
     names = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if _META not in names:
-        return 0, 0, any(name in names for name in TABLES.metadata.tables)
+        return Version(dirty=any(name in names for name in TABLES.metadata.tables))
     values = dict(db.execute("SELECT name, value FROM perdure_meta").fetchall())
     version, min_reader = values.get("version"), values.get("min_reader")
     if type(version) is not int or type(min_reader) is not int or version < 1:
-        return 0, 0, True
-    return version, min_reader, False
+        return Version(dirty=True)
+    return Version(version, min_reader)
 
 
 def _write(db: sqlite3.Connection, step: Step) -> None:
@@ -178,7 +113,7 @@ def prepare(db: sqlite3.Connection, path: str, *, auto: bool) -> None:
     if found.state == "absent" or (found.state == "behind" and auto):
         migrate(db, path)
         found = status(db)
-    check_usable(found, path)
+    check_usable(found, _store(path))
 
 
 def look(path: str) -> SchemaStatus:

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from perdure.spi import Closed
+from perdure_sql.wakeup import Watch
 from perdure_sqlite.connection import LOG_BYTES, connect_reader, connect_writer, shorten_log
 from perdure_sqlite.errors import translate
 from perdure_sqlite.urls import MEMORY
-from perdure_sqlite.wakeup import Watch
 from perdure_sqlite.writer import Writer
 
 __all__ = ["Store", "acquire", "release"]

@@ -115,10 +115,17 @@ def completions_are_not_fenced(patch: pytest.MonkeyPatch) -> None:
 @mutant("35a", "SCH-10", source="a hub that is left out of one WHERE", base="sqlite")
 def completions_reach_other_hubs(patch: pytest.MonkeyPatch) -> None:
     """A lease of one hub completes its activity through another hub."""
-    from perdure_sqlite import activities as sql_activities  # noqa: PLC0415 - its driver is not everywhere
+    from perdure_conformance.mutants.schemas import change_statement, only_within  # noqa: PLC0415
+    from perdure_sql import hub as sql_hub  # noqa: PLC0415 - its driver is not everywhere
+    from perdure_sqlite import transaction  # noqa: PLC0415
 
-    statement = "SELECT key, token FROM perdure_activities WHERE key IN (SELECT value FROM json_each(?)) AND ? > 0"
-    patch.setattr(sql_activities, "_TOKENS", statement)
+    right = "(+ perdure_activities.hub) = ?"
+    only_within(
+        patch,
+        sql_hub,
+        "complete_activities",
+        lambda inner: change_statement(inner, transaction, "ACTIVITY_ROWS", right, "? > 0"),
+    )
 
 
 @mutant("36", "SCH-14", source="a missing check of the row")
@@ -152,9 +159,11 @@ def a_cancelled_activity_is_lost(patch: pytest.MonkeyPatch) -> None:
 @mutant("37", "SCH-23", "SCH-02", source="a queue by `DELETE RETURNING`", base="sqlite")
 def a_claim_deletes_the_activity(patch: pytest.MonkeyPatch) -> None:
     """An activity is gone once it was claimed: with the worker that dies goes the work."""
-    from perdure_sqlite import activities as sql_activities  # noqa: PLC0415 - its driver is not everywhere
+    from perdure_sql import effects  # noqa: PLC0415 - its driver is not everywhere
+    from perdure_sqlite import transaction  # noqa: PLC0415
 
-    patch.setattr(sql_activities, "_LEASE", "DELETE FROM perdure_activities WHERE key = ?6")
+    statement = "DELETE FROM perdure_activities WHERE key = ?6"
+    patch.setitem(transaction.EFFECTS, effects.LEASE_ACTIVITY, statement)
 
 
 @mutant("38", "SCH-07", "SCH-08", "SCH-09", source="a missing delete")
@@ -195,8 +204,8 @@ def the_end_leaves_activities(patch: pytest.MonkeyPatch) -> None:
 @mutant("130", "SCH-11", source="statements in a fixed order, deletions first", base="sqlite")
 def a_cancel_is_written_before_the_insert(patch: pytest.MonkeyPatch) -> None:
     """What a commit schedules and cancels is inserted after the delete found nothing."""
-    from perdure_sqlite.rows import InstanceRow  # noqa: PLC0415 - its driver is not everywhere
-    from perdure_sqlite.work import Work  # noqa: PLC0415
+    from perdure_sql.rows import InstanceRow  # noqa: PLC0415 - its driver is not everywhere
+    from perdure_sql.work import Work  # noqa: PLC0415
 
     def delete_only(work: Work, row: InstanceRow, id_: str) -> None:
         work._cancelled.append((row.key, id_))
@@ -207,15 +216,17 @@ def a_cancel_is_written_before_the_insert(patch: pytest.MonkeyPatch) -> None:
 @mutant("131", "SCH-15", "SCH-13", "SCH-14", source="an instance that is left out of one WHERE", base="sqlite")
 def a_cancel_reaches_other_instances(patch: pytest.MonkeyPatch) -> None:
     """Cancelling an activity cancels those of the same id in every instance."""
-    from perdure_sqlite import effects  # noqa: PLC0415 - its driver is not everywhere
+    from perdure_sql import effects  # noqa: PLC0415 - its driver is not everywhere
+    from perdure_sqlite import transaction  # noqa: PLC0415
 
-    patch.setattr(effects, "DELETE_ACTIVITY", "DELETE FROM perdure_activities WHERE ? > 0 AND id = ?")
+    statement = "DELETE FROM perdure_activities WHERE ? > 0 AND id = ?"
+    patch.setitem(transaction.EFFECTS, effects.DELETE_ACTIVITY, statement)
 
 
 @mutant("132", "SCH-12", source="a wipe before the inserts", base="sqlite")
 def cancel_all_lets_a_known_one_come_anew(patch: pytest.MonkeyPatch) -> None:
     """With `cancel_all` an activity from before that is scheduled once more comes back."""
-    from perdure_sqlite.work import Work  # noqa: PLC0415 - its driver is not everywhere
+    from perdure_sql.work import Work  # noqa: PLC0415 - its driver is not everywhere
 
     patch.setattr(Work, "activity_ids", lambda _work, _row: set())
 
@@ -223,9 +234,10 @@ def cancel_all_lets_a_known_one_come_anew(patch: pytest.MonkeyPatch) -> None:
 @mutant("133", "SCH-16", source="`INSERT OR REPLACE`", base="sqlite")
 def scheduling_again_overwrites(patch: pytest.MonkeyPatch) -> None:
     """An activity that is scheduled once more is a new one: its lease and its count are gone."""
-    from perdure_sqlite import effects  # noqa: PLC0415 - its driver is not everywhere
+    from perdure_conformance.mutants.schemas import change_effect  # noqa: PLC0415 - its driver is not everywhere
+    from perdure_sql import effects  # noqa: PLC0415
 
-    patch.setattr(effects, "INSERT_ACTIVITY", effects.INSERT_ACTIVITY.replace("OR IGNORE", "OR REPLACE"))
+    change_effect(patch, effects.INSERT_ACTIVITY, "OR IGNORE", "OR REPLACE")
 
 
 @mutant("133a", "SCH-16", source="a table of ids against duplicates")
@@ -247,10 +259,14 @@ def an_activity_id_is_used_up(patch: pytest.MonkeyPatch) -> None:
 @mutant("134", "SCH-19", "SCH-12", "SCH-15", source="the wrong key in one WHERE", base="sqlite")
 def the_end_takes_all_activities_of_the_hub(patch: pytest.MonkeyPatch) -> None:
     """When an instance ends, or cancels all its activities, those of every other go too."""
-    from perdure_sqlite import effects  # noqa: PLC0415 - its driver is not everywhere
+    from perdure_sql import effects  # noqa: PLC0415 - its driver is not everywhere
+    from perdure_sqlite import transaction  # noqa: PLC0415
 
     statement = "DELETE FROM perdure_activities WHERE hub = (SELECT i.hub FROM perdure_instances AS i WHERE i.key = ?)"
-    patch.setattr(effects, "WIPE_ACTIVITIES", statement)
+    # Another one than that with which a whole instance is deleted.
+    wipe = replace(effects.WIPE_ACTIVITIES)
+    patch.setitem(transaction.EFFECTS, wipe, statement)
+    patch.setattr(effects, "WIPE_ACTIVITIES", wipe)
 
 
 @mutant("135", "SCH-01", "SCH-02", "SCH-17", source="a count returned from before the update")
@@ -376,7 +392,7 @@ def a_released_activity_is_always_penalized(patch: pytest.MonkeyPatch) -> None:
 @mutant("144", "SCH-18", source="portions, against a limit on parameters", base="sqlite")
 def the_rest_of_many_activities_is_lost(patch: pytest.MonkeyPatch) -> None:
     """Of many activities in one commit only whole portions are inserted."""
-    from perdure_sqlite.work import Work  # noqa: PLC0415 - its driver is not everywhere
+    from perdure_sql.work import Work  # noqa: PLC0415 - its driver is not everywhere
 
     portion = 64
     flush = Work._flush_insertions
@@ -405,7 +421,8 @@ def more_is_true_where_the_answer_is_full(patch: pytest.MonkeyPatch) -> None:
 @mutant("145", "SCH-23", source="a counter in the process", base="sqlite")
 def attempts_are_counted_in_the_process(patch: pytest.MonkeyPatch) -> None:
     """The attempts of activities are forgotten when the store is closed."""
-    from perdure_sqlite import activities as sql_activities  # noqa: PLC0415 - its driver is not everywhere
+    from perdure_conformance.mutants.schemas import change_effect  # noqa: PLC0415 - its driver is not everywhere
+    from perdure_sql import effects  # noqa: PLC0415
     from perdure_sqlite.hub import SQLiteHub  # noqa: PLC0415
 
     counts: dict[int, Counter[str]] = {}
@@ -419,7 +436,7 @@ def attempts_are_counted_in_the_process(patch: pytest.MonkeyPatch) -> None:
         return replace(batch, items=items)
 
     patch.setattr(SQLiteHub, "claim_activities", count)
-    patch.setattr(sql_activities, "_LEASE", sql_activities._LEASE.replace("attempt=?", "attempt=attempt + 0 * ?"))
+    change_effect(patch, effects.LEASE_ACTIVITY, "attempt=?", "attempt=attempt + 0 * ?")
 
 
 @mutant("145a", "SCH-23", source="a recovery at the start that knows of one process only", base="sqlite")

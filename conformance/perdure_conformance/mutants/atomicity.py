@@ -37,11 +37,12 @@ from perdure_memory.inbox import Inbox
 from perdure_memory.messages import deliver
 from perdure_memory.ownership import Ownership
 from perdure_memory.state import HubState, Instance
-from perdure_sqlite import commits, effects
+from perdure_sql import commits, effects
+from perdure_sql.rows import InstanceRow, key_of
+from perdure_sql.work import Work
 from perdure_sqlite.hub import SQLiteHub
 from perdure_sqlite.provider import SQLiteProvider
-from perdure_sqlite.rows import InstanceRow, key_of
-from perdure_sqlite.work import Work
+from perdure_sqlite.transaction import SQLiteTransaction
 
 _WAIT_SECONDS: Final = 0.5
 
@@ -247,11 +248,13 @@ def a_commit_is_two_transactions(patch: pytest.MonkeyPatch) -> None:
 
     def insert_and_commit(self: Work) -> None:
         insert(self)
+        assert isinstance(self.db, SQLiteTransaction)
+        db = self.db._db
         # Others may have gathered in this transaction, each in a savepoint; they are none of this mistake.
-        if is_racing() and self.db.in_transaction:
-            self.db.execute("COMMIT")
+        if is_racing() and db.in_transaction:
+            db.execute("COMMIT")
             readers.wait()
-            self.db.execute("BEGIN IMMEDIATE")
+            db.execute("BEGIN IMMEDIATE")
 
     def noted(self: SQLiteHub, ids: Sequence[str], *, fields: Fields = Fields.ALL) -> list[InstanceInfo | None]:
         found = read(self, ids, fields=fields)

@@ -34,10 +34,11 @@ from perdure_memory.hub import MemoryHub
 from perdure_memory.inbox import Inbox, PendingMessage
 from perdure_memory.ownership import Ownership
 from perdure_memory.state import HubState, Instance
-from perdure_sqlite import commits, effects, writer
+from perdure_sql import commits, effects
+from perdure_sql.rows import InstanceRow
+from perdure_sql.work import Work
+from perdure_sqlite import writer
 from perdure_sqlite.hub import SQLiteHub
-from perdure_sqlite.rows import InstanceRow
-from perdure_sqlite.work import Work
 
 NEVER = 2**60
 
@@ -106,7 +107,7 @@ def unset_clears(patch: pytest.MonkeyPatch) -> None:
     """A commit that sets the output or the memo writes all columns of that row, and clears the custom status."""
 
     def values(key: int, state: dict[str, bytes | None]) -> tuple[object, ...]:
-        names = effects.STATE_FIELDS
+        names = effects.SET_STATE.columns
         return (key, *[state.get(name) for name in names], *[True for _ in names])
 
     patch.setattr(effects, "state_values", values)
@@ -593,9 +594,9 @@ def handle_reads_from_a_cache(patch: pytest.MonkeyPatch) -> None:
         found: list[InstanceInfo | None] = cache[key]
         return found
 
-    def emptying(self: SQLiteHub, operation: Any) -> Any:
+    def emptying(self: SQLiteHub, operation: Any, reach: Any) -> Any:
         try:
-            return write(self, operation)
+            return write(self, operation, reach)
         finally:
             self._provider.__dict__.pop("cache", None)
 

@@ -27,12 +27,13 @@ from perdure_memory import hub as memory_hub
 from perdure_memory.hub import MemoryHub
 from perdure_memory.leases import renew_leases
 from perdure_memory.state import HubState
-from perdure_sqlite import commits as sqlite_commits
-from perdure_sqlite import hub as sqlite_hub
-from perdure_sqlite import turns as sqlite_turns
+from perdure_sql import commits as sql_commits
+from perdure_sql import hub as sql_hub
+from perdure_sql import turns as sql_turns
+from perdure_sql.effects import Effect
+from perdure_sql.rows import InstanceRow, key_of
+from perdure_sql.work import Work
 from perdure_sqlite.hub import SQLiteHub
-from perdure_sqlite.rows import InstanceRow, key_of
-from perdure_sqlite.work import Work
 
 
 def change_exchange(patch: pytest.MonkeyPatch, run: Callable[[MemoryHub, Exchange], ExchangeResult]) -> None:
@@ -53,11 +54,11 @@ def an_exchange_settles_nothing(patch: pytest.MonkeyPatch) -> None:
     exchange = SQLiteHub.exchange
 
     def without_settled(work: Work, commits: Sequence[TurnCommit]) -> list[Outcome]:
-        return sqlite_commits.commit_turns(work, [replace(commit, settled=()) for commit in commits])
+        return sql_commits.commit_turns(work, [replace(commit, settled=()) for commit in commits])
 
     def unsettled(self: SQLiteHub, given: Exchange) -> ExchangeResult:
         with pytest.MonkeyPatch.context() as inner:
-            inner.setattr(sqlite_hub, "commit_turns", without_settled)
+            inner.setattr(sql_hub, "commit_turns", without_settled)
             return exchange(self, given)
 
     patch.setattr(SQLiteHub, "exchange", unsettled)
@@ -73,7 +74,7 @@ def a_former_lease_hides_the_current_one(patch: pytest.MonkeyPatch) -> None:
         found = ((work.rows.get(key), lease) for key, lease in leases.items())
         return {row.key: row for row, lease in found if row is not None and row.owned_by(lease)}
 
-    patch.setattr(sqlite_turns, "_held", by_key)
+    patch.setattr(sql_turns, "_held", by_key)
 
 
 @mutant("179", "BAT-02", source="an executemany with the values of one row")
@@ -115,9 +116,9 @@ def an_exchange_renews_last(patch: pytest.MonkeyPatch) -> None:
 def rows_are_written_one_by_one(patch: pytest.MonkeyPatch) -> None:
     """Rows of instances are updated with a statement each."""
 
-    def one_by_one(self: Work, statement: str, values: list[Any]) -> None:
+    def one_by_one(self: Work, effect: Effect, values: list[Any]) -> None:
         for row in values:
-            self.db.execute(statement, row)
+            self.db.write(effect, [row])
         values.clear()
 
     patch.setattr(Work, "_many", one_by_one)
@@ -126,15 +127,12 @@ def rows_are_written_one_by_one(patch: pytest.MonkeyPatch) -> None:
 @mutant("183", "BAT-05", source="a query for each item", base="sqlite")
 def messages_are_read_instance_by_instance(patch: pytest.MonkeyPatch) -> None:
     """A claim reads the messages of each instance with a statement of its own."""
-    messages = sqlite_turns._messages
+    ask = sql_turns._ask_messages
 
-    def one_by_one(work: Work, rows: Sequence[InstanceRow], whole: Any, most: int) -> dict[int, list[Any]]:
-        found: dict[int, list[Any]] = {}
-        for row in rows:
-            found |= messages(work, [row], whole, most)
-        return found
+    def one_by_one(work: Work, rows: Sequence[InstanceRow], whole: Any, most: int) -> list[Any]:
+        return [found for row in rows for found in ask(work, [row], whole, most)]
 
-    patch.setattr(sqlite_turns, "_messages", one_by_one)
+    patch.setattr(sql_turns, "_ask_messages", one_by_one)
 
 
 @mutant("184", "BAT-06", source="the order of the parts is taken to be free")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,12 +12,13 @@ from perdure.spi import Corrupt, HistoryPage, NotFound, TurnBatch, TurnCommit, T
 from perdure.spi.checks import queries as queries_checks
 from perdure.spi.checks import values
 from perdure_conformance.mutant import mutant
+from perdure_conformance.mutants.schemas import change_statement
 from perdure_memory import hub, queries, turns
 from perdure_memory.state import HubState, Instance
-from perdure_sql import CorruptRow, pack_events, unpack_events
-from perdure_sqlite import SQLiteProvider, history, work
-from perdure_sqlite import hub as sql_hub
-from perdure_sqlite import turns as sql_turns
+from perdure_sql import CorruptRow, Reader, history, pack_events, unpack_events, work
+from perdure_sql import hub as sql_hub
+from perdure_sql import turns as sql_turns
+from perdure_sqlite import SQLiteProvider, reader
 
 
 @mutant("83", "HIS-09", source="duroxide-pg 0.1.28: `except: continue`", base="sqlite")
@@ -84,7 +84,7 @@ def missing_rows_are_not_noticed(patch: pytest.MonkeyPatch) -> None:
 def events_are_ordered_as_text(patch: pytest.MonkeyPatch) -> None:
     """Rows of a history come in the order of their numbers as text: 10 before 9."""
     order, column = "ORDER BY perdure_history.first_seq", "CAST(perdure_history.first_seq AS TEXT)"
-    patch.setattr(history, "_ROWS", history._ROWS.replace(order, f"ORDER BY {column}"))
+    change_statement(patch, reader, "HISTORY_ROWS", order, f"ORDER BY {column}")
 
     def join_rows(rows: Iterable[tuple[int, int, bytes]], first: int, end: int) -> list[bytes]:
         parts = [(first_seq, unpack_events(count, value)) for first_seq, count, value in rows]
@@ -120,13 +120,13 @@ def a_kept_lease_writes_over_its_events(patch: pytest.MonkeyPatch) -> None:
 @mutant("293", "HIS-02", source="a fetch size taken for the end", base="sqlite")
 def a_read_ends_after_some_rows(patch: pytest.MonkeyPatch) -> None:
     """A read returns no more than 500 rows, whatever was asked for."""
-    statement = history._ROWS
+    statement = reader.HISTORY_ROWS
 
     def join_rows(rows: Iterable[tuple[int, int, bytes]], first: int, end: int) -> list[bytes]:
         parts = [(first_seq, unpack_events(count, value)) for first_seq, count, value in rows]
         return [event for seq, found in parts for event in found[max(0, first - seq) : max(0, end - seq)]]
 
-    patch.setattr(history, "_ROWS", f"{statement} LIMIT 500")
+    patch.setattr(reader, "HISTORY_ROWS", f"{statement} LIMIT 500")
     patch.setattr(history, "join_rows", join_rows)
 
 
@@ -270,8 +270,8 @@ def a_batch_of_histories_is_mixed(patch: pytest.MonkeyPatch) -> None:
     """A claim of several instances returns the same history for each."""
     histories = sql_turns._histories
 
-    def the_first(work_: Any, rows: Sequence[Any]) -> dict[int, tuple[list[bytes] | None, str | None]]:
-        found = histories(work_, rows)
+    def the_first(rows: Sequence[Any], selected: Any) -> dict[int, tuple[list[bytes] | None, str | None]]:
+        found = histories(rows, selected)
         first = next(iter(found.values()))
         return dict.fromkeys(found, first)
 
@@ -283,7 +283,7 @@ def a_page_of_bytes_ends_the_history(patch: pytest.MonkeyPatch) -> None:
     """A page stops at 4 MiB, and says that there is no more."""
     read = history.read_history
 
-    def read_some(db: sqlite3.Connection, hub_key: int, instance: str, after: int, limit: int) -> HistoryPage:
+    def read_some(db: Reader, hub_key: int, instance: str, after: int, limit: int) -> HistoryPage:
         page = read(db, hub_key, instance, after, limit)
         size, events = 0, list[bytes]()
         for event in page.events:
@@ -312,8 +312,7 @@ def nobody_has_an_empty_history(patch: pytest.MonkeyPatch) -> None:
 @mutant("299b", "HIS-10", source="hub missing in the WHERE", base="sqlite")
 def a_history_is_found_in_any_hub(patch: pytest.MonkeyPatch) -> None:
     """The history of an instance is read, whatever hub it is in."""
-    condition = "perdure_instances.hub = ?"
-    patch.setattr(history, "_INSTANCE", history._INSTANCE.replace(condition, "? IS NOT NULL"))
+    change_statement(patch, reader, "HISTORY_HEAD", "perdure_instances.hub = ?", "? IS NOT NULL")
 
 
 @mutant("299c", "HIS-10", source="no check")
@@ -356,7 +355,7 @@ def trailing_empty_events_are_lost(patch: pytest.MonkeyPatch) -> None:
 def a_history_is_found_by_prefix(patch: pytest.MonkeyPatch) -> None:
     """The history of an instance is that of the first whose id begins with its id, in the sense of LIKE."""
     condition = "perdure_instances.id = ?"
-    patch.setattr(history, "_INSTANCE", history._INSTANCE.replace(condition, "perdure_instances.id LIKE ? || '%'"))
+    change_statement(patch, reader, "HISTORY_HEAD", condition, "perdure_instances.id LIKE ? || '%'")
 
 
 @mutant("301b", "HIS-12", source="a key of id and seq in one text")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -13,18 +13,22 @@ import pytest
 
 from perdure.spi import Fields, Message, Millis, NewInstance, NotFound, Outcome, PurgeRequest, PurgeResult
 from perdure_conformance.mutant import mutant
+from perdure_conformance.mutants.schemas import change_effect, only_within
 from perdure_conformance.threads import is_racing
 from perdure_memory import instances, messages
 from perdure_memory.hub import MemoryHub
 from perdure_memory.provider import MemoryProvider
 from perdure_memory.state import HubState
 from perdure_memory.store import Store
+from perdure_sql import effects, leases, purge
+from perdure_sql import hub as sql_hub
 from perdure_sql import queries as sql_queries
-from perdure_sqlite import activities, agenda, effects, history, leases, purge, reads, turns
+from perdure_sql.work import Work
+from perdure_sqlite import agenda, reader, transaction
 from perdure_sqlite import hub as sqlite_hub
 from perdure_sqlite.hub import SQLiteHub
 from perdure_sqlite.provider import SQLiteProvider
-from perdure_sqlite.work import Work
+from perdure_sqlite.transaction import SQLiteTransaction
 
 # SQL with the hub as a condition, in whatever spelling. The parameter stays, so that what is passed still fits.
 _HUB = re.compile(r"(\w+\.)?\bhub = (\?|given\.hub)|\(\+ (\w+\.)?hub\) = \?")
@@ -42,19 +46,24 @@ def _forget_hub(patch: pytest.MonkeyPatch, module: ModuleType, *names: str) -> N
         patch.setattr(module, name, _without_hub(getattr(module, name)))
 
 
+def _forget_hub_within(patch: pytest.MonkeyPatch, place: Any, function: str, *names: str, **called: Any) -> None:
+    """Take the hub out of the conditions of statements only while a function runs that is called with these options."""
+    only_within(patch, place, function, lambda inner: _forget_hub(inner, transaction, *names), **called)
+
+
 # The hub forgotten in a statement.
 
 
 @mutant("64a", "HUB-02", source="a copied statement", base="sqlite")
 def stats_count_all_hubs(patch: pytest.MonkeyPatch) -> None:
     """The counts of instances by status are those of all hubs."""
-    _forget_hub(patch, reads, "_STATUS_COUNTS")
+    _forget_hub(patch, reader, "STATUS_COUNTS")
 
 
 @mutant("64b", "HUB-02", source="a copied statement", base="sqlite")
 def purge_by_id_reaches_all_hubs(patch: pytest.MonkeyPatch) -> None:
     """A purge by id takes an instance of that id from whichever hub has one."""
-    _forget_hub(patch, purge, "_ALONE")
+    _forget_hub_within(patch, purge, "_families", "ROWS_BY_ID", cascade=False)
 
 
 @mutant("64c", "HUB-02", source="a copied statement", base="sqlite")
@@ -66,12 +75,12 @@ def next_due_is_that_of_all_hubs(patch: pytest.MonkeyPatch) -> None:
 @mutant("64d", "HUB-02", source="a copied statement", base="sqlite")
 def reads_by_id_find_other_hubs(patch: pytest.MonkeyPatch) -> None:
     """An instance is read by its id, whichever hub it is in."""
-    get = reads._get
+    infos = reader._infos
 
     def anywhere(fields: Fields) -> str:
-        return _without_hub(get(fields))
+        return _without_hub(infos(fields))
 
-    patch.setattr(reads, "_get", anywhere)
+    patch.setattr(reader, "_infos", anywhere)
 
 
 @mutant("64e", "HUB-02", source="a copied statement", base="sqlite")
@@ -102,25 +111,26 @@ def next_due_of_activities_is_that_of_all_hubs(patch: pytest.MonkeyPatch) -> Non
 @mutant("346c", "HUB-02", source="a copied statement", base="sqlite")
 def queues_count_all_hubs(patch: pytest.MonkeyPatch) -> None:
     """What waits is counted over all hubs."""
-    _forget_hub(patch, reads, "_ACTIVITY_QUEUE")
+    _forget_hub(patch, reader, "ACTIVITY_QUEUE")
 
 
 @mutant("346d", "HUB-02", source="a copied statement", base="sqlite")
 def history_is_read_from_other_hubs(patch: pytest.MonkeyPatch) -> None:
     """History is read by the instance's id, whichever hub it is in."""
-    _forget_hub(patch, history, "_INSTANCE")
+    _forget_hub(patch, reader, "HISTORY_HEAD")
 
 
 @mutant("346e", "HUB-01", "HUB-02", source="a copied statement", base="sqlite")
 def messages_reach_other_hubs(patch: pytest.MonkeyPatch) -> None:
     """Instances are found by their id alone when something is sent to them."""
-    _forget_hub(patch, effects, "ROWS_BY_ID")
+    # A purge finds them later, and is none of this mistake.
+    _forget_hub_within(patch, Work, "__init__", "ROWS_BY_ID")
 
 
 @mutant("346f", "HUB-02", source="a copied statement", base="sqlite")
 def cascade_goes_on_in_other_hubs(patch: pytest.MonkeyPatch) -> None:
     """A cascade takes the children that other hubs have under the same id."""
-    _forget_hub(patch, purge, "_FAMILY")
+    _forget_hub_within(patch, purge, "_families", "FAMILY", "ROWS_BY_ID", cascade=True)
 
 
 @mutant("346g", "HUB-02", source="a copied statement", base="sqlite")
@@ -138,27 +148,25 @@ def next_due_of_control_is_that_of_all_hubs(patch: pytest.MonkeyPatch) -> None:
 @mutant("347a", "HUB-03", source="`WHERE key = ?`", base="sqlite")
 def turns_are_found_by_key_alone(patch: pytest.MonkeyPatch) -> None:
     """A lease on a turn is good in whichever hub it is used."""
-    _forget_hub(patch, effects, "ROWS_BY_KEY")
+    _forget_hub(patch, transaction, "ROWS_BY_KEY")
 
 
 @mutant("347b", "HUB-03", source="`WHERE key = ?`", base="sqlite")
 def activities_are_completed_by_key_alone(patch: pytest.MonkeyPatch) -> None:
     """An activity can be completed through any hub."""
-    _forget_hub(patch, activities, "_TOKENS")
+    _forget_hub_within(patch, sql_hub, "complete_activities", "ACTIVITY_ROWS")
 
 
 @mutant("347c", "HUB-03", source="`WHERE key = ?`", base="sqlite")
 def activities_are_renewed_by_key_alone(patch: pytest.MonkeyPatch) -> None:
     """An activity can be renewed and released through any hub."""
-    _forget_hub(patch, leases, "_ROWS")
+    _forget_hub_within(patch, leases._Items, "__init__", "ACTIVITY_ROWS")
 
 
 @mutant("347d", "HUB-03", "NMS-04", source="`WHERE key = ? AND token = ?`", base="sqlite")
 def activities_are_settled_by_key_alone(patch: pytest.MonkeyPatch) -> None:
     """A commit can settle an activity of another instance, even of another hub."""
-    owned = "perdure_activities.instance = ?"
-    assert owned in effects.SETTLE
-    patch.setattr(effects, "SETTLE", effects.SETTLE.replace(owned, "? IS NOT NULL"))
+    change_effect(patch, effects.SETTLE, "perdure_activities.instance = ?", "? IS NOT NULL")
 
 
 # State shared by hubs.
@@ -217,9 +225,9 @@ def deletion_empties_inboxes_of_other_hubs(patch: pytest.MonkeyPatch) -> None:
     """Deleting a hub deletes the messages of all."""
     wiped = tuple(
         "DELETE FROM perdure_inbox WHERE ? > 0" if "perdure_inbox" in statement else statement
-        for statement in purge.WIPE_HUB
+        for statement in transaction.WIPE_HUB
     )
-    patch.setattr(purge, "WIPE_HUB", wiped)
+    patch.setattr(transaction, "WIPE_HUB", wiped)
 
 
 @mutant("351", "HUB-04", source="hubs made at first use")
@@ -358,22 +366,22 @@ def deletion_takes_hubs_that_begin_alike(patch: pytest.MonkeyPatch) -> None:
 @mutant("356b", "HUB-08", source="`WHERE name LIKE ?`", base="sqlite")
 def hub_names_are_patterns(patch: pytest.MonkeyPatch) -> None:
     """A hub's name is looked up as a pattern."""
-    patch.setattr(
-        sqlite_hub, "FIND_HUB", "SELECT key FROM perdure_hubs WHERE name LIKE ? ORDER BY length(name) LIMIT 1"
-    )
+    statement = "SELECT key FROM perdure_hubs WHERE name LIKE ? ORDER BY length(name) LIMIT 1"
+    for module in (reader, sqlite_hub):
+        patch.setattr(module, "FIND_HUB", statement)
 
 
 @mutant("357", "HUB-09", source="a loop over all hubs", base="sqlite")
 def claims_look_at_every_hub(patch: pytest.MonkeyPatch) -> None:
     """A claim asks each hub of the store for the names in use."""
-    all_names = turns._all_names
+    turn_names = SQLiteTransaction.turn_names
 
-    def of_all_hubs(work: Work) -> list[str]:
-        for (key,) in work.db.execute("SELECT key FROM perdure_hubs").fetchall():
-            work.db.execute(agenda.TURN_NAMES, (key, key)).fetchall()
-        return all_names(work)
+    def of_all_hubs(self: SQLiteTransaction, hub: int) -> Collection[str]:
+        for (key,) in self._db.execute("SELECT key FROM perdure_hubs").fetchall():
+            self._db.execute(agenda.TURN_NAMES, (key, key)).fetchall()
+        return turn_names(self, hub)
 
-    patch.setattr(turns, "_all_names", of_all_hubs)
+    patch.setattr(SQLiteTransaction, "turn_names", of_all_hubs)
 
 
 @mutant("358a", "LIM-07", source="a cache of what is missing", base="sqlite")
@@ -417,17 +425,17 @@ def hub_keys_are_remembered(patch: pytest.MonkeyPatch) -> None:
 @mutant("359a", "HUB-11", source="a forgotten table", base="sqlite")
 def deletion_leaves_activities(patch: pytest.MonkeyPatch) -> None:
     """The activities of a hub that was deleted stay in the store."""
-    kept = tuple(statement for statement in purge.WIPE_HUB if "perdure_activities" not in statement)
-    patch.setattr(purge, "WIPE_HUB", kept)
+    kept = tuple(statement for statement in transaction.WIPE_HUB if "perdure_activities" not in statement)
+    patch.setattr(transaction, "WIPE_HUB", kept)
 
 
 @mutant("359b", "HUB-11", source="tables in the wrong order", base="sqlite")
 def deletion_takes_instances_first(patch: pytest.MonkeyPatch) -> None:
     """The instances of a hub are deleted before what is found by way of them."""
     patch.setattr(
-        purge,
+        transaction,
         "WIPE_HUB",
-        tuple(sorted(purge.WIPE_HUB, key=lambda text: "FROM perdure_instances WHERE" not in text[:40])),
+        tuple(sorted(transaction.WIPE_HUB, key=lambda text: "FROM perdure_instances WHERE" not in text[:40])),
     )
 
 
@@ -557,4 +565,4 @@ def nothing_to_purge_asks_for_no_hub(patch: pytest.MonkeyPatch) -> None:
 @mutant("638", "HUB-11", source="a cascade that the schema doesn't have", base="sqlite")
 def deleting_a_hub_deletes_its_row(patch: pytest.MonkeyPatch) -> None:
     """Of a deleted hub all rows stay but its own."""
-    patch.setattr(purge, "WIPE_HUB", purge.WIPE_HUB[-1:])
+    patch.setattr(transaction, "WIPE_HUB", transaction.WIPE_HUB[-1:])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
@@ -30,16 +30,14 @@ from perdure.spi import (
 )
 from perdure.spi.checks import requests
 from perdure_conformance.mutant import mutant
-from perdure_conformance.mutants.schemas import change_statement
+from perdure_conformance.mutants.schemas import change_effect, change_statement
 from perdure_memory import activities, hub, leases, messages, ownership, turns
 from perdure_memory.inbox import Inbox
 from perdure_memory.ownership import Ownership
 from perdure_memory.state import HubState, Instance, StoredActivity
-from perdure_sqlite import activities as sql_activities
-from perdure_sqlite import agenda, effects, schema
-from perdure_sqlite import turns as sql_turns
-from perdure_sqlite.rows import InstanceRow
-from perdure_sqlite.work import Work
+from perdure_sql import Found, effects
+from perdure_sqlite import agenda, schema
+from perdure_sqlite.transaction import SQLiteTransaction
 
 _Renewal = tuple[Outcome, Lease | None]
 _LONG = 2**62
@@ -496,7 +494,7 @@ def held_leases_are_not_checked(patch: pytest.MonkeyPatch) -> None:
 @mutant("213", "LSE-28", source="a dictionary by key", base="sqlite")
 def held_leases_hide_each_other(patch: pytest.MonkeyPatch) -> None:
     """Where a former lease of an instance is named behind the current one, the current one is passed over."""
-    from perdure_sqlite import turns as sql_turns  # noqa: PLC0415
+    from perdure_sql import turns as sql_turns  # noqa: PLC0415
 
     held = sql_turns._held
 
@@ -568,10 +566,9 @@ def leased_instance_blocks_its_activities(patch: pytest.MonkeyPatch) -> None:
 @mutant("219", "LSE-24", source="WHERE id = ?", base="sqlite")
 def claim_leases_all_activities_of_the_same_id(patch: pytest.MonkeyPatch) -> None:
     """Claiming an activity leases every activity of that id, those of other instances too."""
-    change_statement(
+    change_effect(
         patch,
-        sql_activities,
-        "_LEASE",
+        effects.LEASE_ACTIVITY,
         'perdure_activities."key" = ?',
         'perdure_activities.id = (SELECT x.id FROM perdure_activities AS x WHERE x."key" = ?)',
     )
@@ -813,15 +810,13 @@ def tokens_are_made_once_a_batch(patch: pytest.MonkeyPatch) -> None:
 @mutant("240", "LSE-23", source="a collation without case", base="sqlite")
 def settling_ignores_case(patch: pytest.MonkeyPatch) -> None:
     """The token of a settled activity is compared without regard to case."""
-    change_statement(
-        patch, effects, "SETTLE", "perdure_activities.token = ?", "perdure_activities.token = ? COLLATE NOCASE"
-    )
+    change_effect(patch, effects.SETTLE, "perdure_activities.token = ?", "perdure_activities.token = ? COLLATE NOCASE")
 
 
 @mutant("241", "LSE-23", source="no token in the WHERE", base="sqlite")
 def settling_is_unfenced(patch: pytest.MonkeyPatch) -> None:
     """Settling deletes the activity, whoever has its lease."""
-    change_statement(patch, effects, "SETTLE", "perdure_activities.token = ?", "length(?) >= 0")
+    change_effect(patch, effects.SETTLE, "perdure_activities.token = ?", "length(?) >= 0")
 
 
 @mutant("242", "LSE-17", source="DELETE and INSERT of what is scheduled")
@@ -940,12 +935,20 @@ def a_control_turn_is_handed_out_bare(patch: pytest.MonkeyPatch) -> None:
 @mutant("505", "LSE-34", source="a LIMIT that counts what is found twice", base="sqlite")
 def expired_held_instances_take_the_place_of_others(patch: pytest.MonkeyPatch) -> None:
     """A claim looks for as many instances as are missing beside those it holds, and may find expired ones of these."""
-    ready = sql_turns._ready
+    ready = SQLiteTransaction.ready_turns
 
-    def ready_without_room(work: Work, names: str, top: int, held: Collection[int]) -> list[InstanceRow]:
-        return ready(work, names, top - len(held), held)
+    class Uncounted(dict[int, object]):
+        """Instances for which nobody makes room."""
 
-    patch.setattr(sql_turns, "_ready", ready_without_room)
+        def __len__(self) -> int:
+            return 0
+
+    def ready_without_room(
+        self: SQLiteTransaction, hub: int, names: Collection[str], now: Millis, most: int, held: Mapping[int, object]
+    ) -> Found:
+        return ready(self, hub, names, now, most, Uncounted(held))
+
+    patch.setattr(SQLiteTransaction, "ready_turns", ready_without_room)
 
 
 @mutant("506", "LSE-34", source="`next_due` of what is not held")

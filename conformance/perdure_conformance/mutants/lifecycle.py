@@ -101,9 +101,9 @@ def a_taken_child_id_is_swallowed(patch: pytest.MonkeyPatch) -> None:
 @mutant("57a", "LIF-16", source="`INSERT OR IGNORE`, and nobody looks at the count", base="sqlite")
 def a_taken_child_id_is_ignored(patch: pytest.MonkeyPatch) -> None:
     """A start whose id is taken is ignored by the database, and taken for a success."""
-    from perdure_sqlite import commits  # noqa: PLC0415 - its driver is not everywhere
-    from perdure_sqlite import instances as sql_instances  # noqa: PLC0415
-    from perdure_sqlite.work import Work  # noqa: PLC0415
+    from perdure_sql import commits  # noqa: PLC0415 - its driver is not everywhere
+    from perdure_sql import instances as sql_instances  # noqa: PLC0415
+    from perdure_sql.work import Work  # noqa: PLC0415
 
     create = sql_instances.create_instance
 
@@ -374,9 +374,11 @@ def an_empty_version_is_none(patch: pytest.MonkeyPatch) -> None:
 @mutant("124", "LIF-19", source="a table that the replacement forgets", base="sqlite")
 def a_replacement_leaves_activities(patch: pytest.MonkeyPatch) -> None:
     """The activities of a replaced instance can still be renewed and completed, for the new one."""
-    from perdure_sqlite import effects  # noqa: PLC0415 - its driver is not everywhere
-    from perdure_sqlite.rows import InstanceRow  # noqa: PLC0415
-    from perdure_sqlite.work import Work  # noqa: PLC0415
+    from perdure_conformance.mutants.schemas import only_within  # noqa: PLC0415 - its driver is not everywhere
+    from perdure_sql import effects  # noqa: PLC0415
+    from perdure_sql import hub as sql_hub  # noqa: PLC0415
+    from perdure_sql.rows import InstanceRow  # noqa: PLC0415
+    from perdure_sql.work import Work  # noqa: PLC0415
 
     discard = Work.discard
 
@@ -385,10 +387,14 @@ def a_replacement_leaves_activities(patch: pytest.MonkeyPatch) -> None:
         discard(work, row)
         work._wiped_activities = before
 
-    patch.setattr(Work, "discard", forget)
-    patch.setattr(
-        effects, "WIPE_INSTANCE", [text for text in effects.WIPE_INSTANCE if "perdure_activities" not in text]
-    )
+    def leave(inner: pytest.MonkeyPatch) -> None:
+        inner.setattr(Work, "discard", forget)
+        kept = tuple(effect for effect in effects.WIPE_INSTANCE if effect.table != "activities")
+        inner.setattr(effects, "WIPE_INSTANCE", kept)
+
+    # A purge deletes in the same way, and is none of this mistake.
+    for name in ("create_instances", "commit_turns"):
+        only_within(patch, sql_hub, name, leave)
 
 
 @mutant("125", "LIF-19", source="an update of the row where a new one is needed")
@@ -443,9 +449,11 @@ def a_clients_conflict_is_sent(patch: pytest.MonkeyPatch) -> None:
 @mutant("129", "LIF-13", source="`coalesce(?, input)`", base="sqlite")
 def continue_as_new_keeps_the_input(patch: pytest.MonkeyPatch) -> None:
     """An execution that is given no input has that of the one before."""
-    from perdure_sqlite import effects  # noqa: PLC0415 - its driver is not everywhere
+    from perdure_sql import effects  # noqa: PLC0415 - its driver is not everywhere
+    from perdure_sqlite import transaction  # noqa: PLC0415
 
-    patch.setattr(effects, "SET_INPUT", "UPDATE perdure_inputs SET input = coalesce(?, input) WHERE instance = ?")
+    statement = "UPDATE perdure_inputs SET input = coalesce(?, input) WHERE instance = ?"
+    patch.setitem(transaction.EFFECTS, effects.SET_INPUT, statement)
 
 
 @mutant("129a", "LIF-20", "LIF-10", source="`if commit.output`")
@@ -462,13 +470,11 @@ def an_empty_output_is_dropped(patch: pytest.MonkeyPatch) -> None:
 @mutant("129b", "LIF-20", source="`coalesce(?, output)`", base="sqlite")
 def an_output_cannot_be_cleared(patch: pytest.MonkeyPatch) -> None:
     """An output that is None keeps what is stored."""
-    from perdure_sqlite import effects  # noqa: PLC0415 - its driver is not everywhere
+    from perdure_conformance.mutants.schemas import change_effect  # noqa: PLC0415 - its driver is not everywhere
+    from perdure_sql import effects  # noqa: PLC0415
 
-    right = "excluded.output ELSE"
-    assert right in effects.SET_STATE
-    patch.setattr(
-        effects, "SET_STATE", effects.SET_STATE.replace(right, "coalesce(excluded.output, perdure_states.output) ELSE")
-    )
+    kept = "coalesce(excluded.output, perdure_states.output) ELSE"
+    change_effect(patch, effects.SET_STATE, "excluded.output ELSE", kept)
 
 
 @mutant("540", "LIF-13", source="a row written anew for each execution")

@@ -42,9 +42,9 @@ from perdure_memory import activities, hub, leases, retention, turns
 from perdure_memory.hub import MemoryHub
 from perdure_memory.provider import MemoryProvider
 from perdure_memory.state import HubState, Instance, StoredActivity
-from perdure_sql import info_select, to_info
-from perdure_sqlite import hub as sqlite_hub
-from perdure_sqlite.reads import execute
+from perdure_sql import Reader, info_select, to_info
+from perdure_sql import hub as sql_hub
+from perdure_sqlite.reader import SQLiteReader
 from perdure_sqlite.statements import TABLES
 
 
@@ -275,15 +275,16 @@ def results_are_grouped(patch: pytest.MonkeyPatch) -> None:
 def a_statement_has_a_parameter_for_each_id(patch: pytest.MonkeyPatch) -> None:
     """Many instances are read with a statement that has as many parameters."""
 
-    def get(db: sqlite3.Connection, hub: int, ids: Sequence[str], fields: Fields) -> list[InstanceInfo | None]:
+    def get(db: Reader, hub: int, ids: Sequence[str], fields: Fields) -> list[InstanceInfo | None]:
+        assert isinstance(db, SQLiteReader)
         # Some builds of SQLite allow more; this is the number of its own.
-        db.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 32_766)
+        db._db.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, 32_766)
         columns = TABLES.instances.c
         found = info_select(TABLES, fields).where(columns.hub == hub, columns.id.in_(ids))
-        rows = {row[0]: to_info(row) for row in execute(db, found)}
+        rows = {row[0]: to_info(row) for row in db.select(found)}
         return [rows.get(name) for name in ids]
 
-    patch.setattr(sqlite_hub, "get_instances", get)
+    patch.setattr(sql_hub, "get_instances", get)
 
 
 @mutant("387", "LIM-10", "LIM-11", source="an error that is raised where the item is not known")

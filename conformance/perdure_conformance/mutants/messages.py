@@ -25,17 +25,17 @@ from perdure.spi import (
 )
 from perdure.spi.checks import requests
 from perdure_conformance.mutant import mutant
-from perdure_conformance.mutants.schemas import change_schema
+from perdure_conformance.mutants.schemas import change_effect, change_schema, change_statement
 from perdure_memory import activities, hub, instances, messages, turns
 from perdure_memory.inbox import Inbox, PendingMessage
 from perdure_memory.state import HubState, Instance
-from perdure_sqlite import SQLiteProvider, commits, effects, purge
-from perdure_sqlite import activities as sql_activities
-from perdure_sqlite import hub as sql_hub
-from perdure_sqlite import messages as sql_messages
-from perdure_sqlite import turns as sql_turns
-from perdure_sqlite.rows import Header, InstanceRow
-from perdure_sqlite.work import Work
+from perdure_sql import activities as sql_activities
+from perdure_sql import commits, effects, purge
+from perdure_sql import hub as sql_hub
+from perdure_sql import messages as sql_messages
+from perdure_sql.rows import Header, InstanceRow
+from perdure_sql.work import Work
+from perdure_sqlite import SQLiteProvider, transaction
 
 
 @mutant("9", "MSG-07", "MSG-08", source="`DELETE WHERE instance = ?`")
@@ -164,10 +164,10 @@ def duplicate_is_told_before_ended(patch: pytest.MonkeyPatch) -> None:
 @mutant("263", "MSG-03", "MSG-04", source="`ORDER BY due, id`", base="sqlite")
 def messages_are_ordered_by_id(patch: pytest.MonkeyPatch) -> None:
     """Messages that are due together are delivered in the order of their ids."""
-    for name in ("_MESSAGES", "_FRONT"):
-        statement = getattr(sql_turns, name)
+    for name in ("MESSAGES", "FRONT"):
+        statement = getattr(transaction, name)
         head, order, tail = statement.partition("ORDER BY")
-        patch.setattr(sql_turns, name, head + order + tail.replace("perdure_inbox.seq", "perdure_inbox.id"))
+        patch.setattr(transaction, name, head + order + tail.replace("perdure_inbox.seq", "perdure_inbox.id"))
 
 
 @mutant("264", "MSG-13", source="messages inserted with the due of the lease")
@@ -561,13 +561,13 @@ def timers_are_not_remembered(patch: pytest.MonkeyPatch) -> None:
 @mutant("280c", "MSG-15", source="`ON CONFLICT DO NOTHING`", base="sqlite")
 def the_first_memory_of_an_id_stays(patch: pytest.MonkeyPatch) -> None:
     """An id that was remembered once keeps that time, though its message was sent and consumed anew."""
-    patch.setattr(effects, "REMEMBER", effects.REMEMBER.replace("OR REPLACE", "OR IGNORE"))
+    change_effect(patch, effects.REMEMBER, "OR REPLACE", "OR IGNORE")
 
 
 @mutant("280d", "MSG-15", source="a memory that only the sweep ends", base="sqlite")
 def consumed_ids_are_known_until_swept(patch: pytest.MonkeyPatch) -> None:
     """The id of a consumed message is refused until `pump` has swept it."""
-    patch.setattr(effects, "REMEMBERED", effects.REMEMBERED.replace("until > ?", "until > ? - 100000000"))
+    change_statement(patch, transaction, "REMEMBERED", "until > ?", "until > ? - 100000000")
 
 
 @mutant("280e", "MSG-15", source="`DELETE` without `WHERE`")
@@ -737,8 +737,8 @@ def an_end_leaves_the_inbox(patch: pytest.MonkeyPatch) -> None:
 def pump_sweeps_every_hub(patch: pytest.MonkeyPatch) -> None:
     """`pump` forgets ids of all hubs by the clock of one."""
     patch.setattr(
-        purge,
-        "_FORGETTABLE",
+        transaction,
+        "FORGETTABLE",
         "SELECT instance, id FROM perdure_remembered WHERE ? AND until <= ? ORDER BY until LIMIT ?",
     )
 

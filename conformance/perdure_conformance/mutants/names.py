@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -23,16 +23,18 @@ from perdure.spi import (
     TurnItem,
 )
 from perdure_conformance.mutant import mutant
+from perdure_conformance.mutants.schemas import change_effect
 from perdure_memory import activities, instances, messages, turns
 from perdure_memory import hub as memory_hub
 from perdure_memory.inbox import Inbox, PendingMessage
 from perdure_memory.ownership import Ownership
 from perdure_memory.state import HubState, Instance
-from perdure_sqlite import commits, effects
-from perdure_sqlite import turns as sqlite_turns
+from perdure_sql import Found, commits, effects
+from perdure_sql import turns as sql_turns
+from perdure_sql.rows import HOT, SEEN_ALL, InstanceRow
+from perdure_sql.work import Work
 from perdure_sqlite.provider import SQLiteProvider
-from perdure_sqlite.rows import SEEN_ALL, InstanceRow
-from perdure_sqlite.work import Work
+from perdure_sqlite.transaction import SQLiteTransaction
 
 
 @mutant("176", "NMS-06", source="history is written by seq, with an upsert", base="sqlite")
@@ -43,7 +45,7 @@ def a_rewrite_leaves_the_rows_of_before(patch: pytest.MonkeyPatch) -> None:
         row.next_seq = 0
 
     patch.setattr(Work, "drop_history", keep_rows)
-    patch.setattr(effects, "INSERT_HISTORY", effects.INSERT_HISTORY.replace("INSERT INTO", "INSERT OR REPLACE INTO"))
+    change_effect(patch, effects.INSERT_HISTORY, "INSERT INTO", "INSERT OR REPLACE INTO")
 
 
 @mutant("191a", "NMS-01", "NMS-02", source="the filter is on turns alone")
@@ -263,12 +265,15 @@ def control_messages_wait_for_the_release_delay(patch: pytest.MonkeyPatch) -> No
 @mutant("197b", "NMS-08", source="the names are a WHERE of every claim", base="sqlite")
 def control_messages_are_filtered_by_name(patch: pytest.MonkeyPatch) -> None:
     """A control message doesn't make an instance claimable for whoever did not ask for its name."""
-    ready = sqlite_turns._ready
+    ready, name = SQLiteTransaction.ready_turns, HOT.index("name")
 
-    def named(work: Work, names: str, top: int, held: Any) -> list[InstanceRow]:
-        return [row for row in ready(work, names, top, held) if f'"{row.name}"' in names]
+    def named(
+        self: SQLiteTransaction, hub: int, names: Collection[str], now: Millis, most: int, held: Mapping[int, object]
+    ) -> Found:
+        found = [values for values in ready(self, hub, names, now, 10**6, held).rows if values[name] in names]
+        return Found(rows=found[:most], more=len(found) > most)
 
-    patch.setattr(sqlite_turns, "_ready", named)
+    patch.setattr(SQLiteTransaction, "ready_turns", named)
 
 
 @mutant("197c", "NMS-08", source="terminate at once")
@@ -321,8 +326,8 @@ def a_cut_starves_control_messages(patch: pytest.MonkeyPatch) -> None:
 @mutant("197f", "NMS-08", "NMS-16", source="what was shown is not kept", base="sqlite")
 def a_worker_without_the_name_may_consume_everything(patch: pytest.MonkeyPatch) -> None:
     """A commit consumes whatever it names of what was due at its claim, though only control messages were delivered."""
-    patch.setattr(sqlite_turns, "SEEN_CONTROL", SEEN_ALL)
-    patch.setattr(sqlite_turns, "SEEN_START", SEEN_ALL)
+    patch.setattr(sql_turns, "SEEN_CONTROL", SEEN_ALL)
+    patch.setattr(sql_turns, "SEEN_START", SEEN_ALL)
 
 
 @mutant("198a", "NMS-09", source="a status and no more")

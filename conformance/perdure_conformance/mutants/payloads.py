@@ -36,10 +36,9 @@ from perdure_memory import activities, hub, instances, messages, queries, turns
 from perdure_memory.inbox import Inbox, PendingMessage
 from perdure_memory.ownership import Ownership
 from perdure_memory.state import HubState, Instance
-from perdure_sql import pack_events
-from perdure_sqlite import work
-from perdure_sqlite.rows import InstanceRow
-from perdure_sqlite.work import Work
+from perdure_sql import pack_events, work
+from perdure_sql.rows import InstanceRow
+from perdure_sql.work import Work
 
 Change: TypeAlias = Callable[[bytes], bytes]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,16 +27,19 @@ from perdure.spi import (
 )
 from perdure.spi.checks import PurgeBounds
 from perdure_conformance.mutant import mutant
+from perdure_conformance.mutants.schemas import change_statement, only_within
 from perdure_conformance.threads import is_racing
 from perdure_memory import hub as memory_hub
 from perdure_memory import queries, retention, turns
 from perdure_memory.hub import MemoryHub
 from perdure_memory.state import HubState, Instance
 from perdure_sql import matching_ids
-from perdure_sqlite import purge as sqlite_purge
-from perdure_sqlite.effects import WIPE_INSTANCE
-from perdure_sqlite.rows import TERMINAL
-from perdure_sqlite.work import Work
+from perdure_sql import purge as sql_purge
+from perdure_sql.effects import Effect
+from perdure_sql.rows import TERMINAL
+from perdure_sql.work import Work
+from perdure_sqlite import transaction
+from perdure_sqlite.transaction import SQLiteTransaction
 
 
 def _patch_removal(
@@ -66,8 +69,13 @@ def _patch_purge(patch: pytest.MonkeyPatch, altered: Callable[[HubState, PurgeRe
 
 def _forget_table(patch: pytest.MonkeyPatch, table: str) -> None:
     """Have purges leave the rows of one table."""
-    kept = tuple(statement for statement in WIPE_INSTANCE if f"perdure_{table} " not in statement)
-    patch.setattr(sqlite_purge, "WIPE_INSTANCE", kept)
+    write = SQLiteTransaction.write
+
+    def forgetful(self: SQLiteTransaction, effect: Effect, values: Collection[tuple[object, ...]]) -> None:
+        if effect.table != table:
+            write(self, effect, values)
+
+    only_within(patch, sql_purge, "_purge_portion", lambda inner: inner.setattr(SQLiteTransaction, "write", forgetful))
 
 
 # What is left over.
@@ -151,7 +159,7 @@ def running_instances_are_purged(patch: pytest.MonkeyPatch) -> None:
 @mutant("334", "PRG-02", source="`status != 'RUNNING'`", base="sqlite")
 def only_running_is_not_ended(patch: pytest.MonkeyPatch) -> None:
     """What is pending or suspended counts as ended."""
-    patch.setattr(sqlite_purge, "TERMINAL", TERMINAL | {"PENDING", "SUSPENDED"})
+    patch.setattr(sql_purge, "TERMINAL", TERMINAL | {"PENDING", "SUSPENDED"})
 
 
 @mutant("335a", "PRG-05", source="the query's page")
@@ -176,7 +184,7 @@ def purge_knows_not_every_filter(patch: pytest.MonkeyPatch) -> None:
     def fewer_filters(tables: Any, hub: int, query: InstanceQuery, *rest: Any, **options: Any) -> Any:
         return matching_ids(tables, hub, replace(query, updated_from=None), *rest, **options)
 
-    patch.setattr(sqlite_purge, "matching_ids", fewer_filters)
+    patch.setattr(sql_purge, "matching_ids", fewer_filters)
 
 
 @mutant("336", "PRG-06", source="a stub")
@@ -189,13 +197,13 @@ def limit_is_ignored(patch: pytest.MonkeyPatch) -> None:
 @mutant("337", "PRG-06", source="a constant", base="sqlite")
 def every_purge_says_it_is_complete(patch: pytest.MonkeyPatch) -> None:
     """A purge that its budget ended early says that it is complete."""
-    found = sqlite_purge._purge_found
+    found = sql_purge._purge_found
 
     def complete(*args: Any) -> bool:
         found(*args)
         return True
 
-    patch.setattr(sqlite_purge, "_purge_found", complete)
+    patch.setattr(sql_purge, "_purge_found", complete)
 
 
 @mutant("338", "PRG-07", source="a query that is not recursive")
@@ -304,7 +312,7 @@ def every_second_portion_is_left_out(patch: pytest.MonkeyPatch) -> None:
         offsets[hub] = 0 if behind is None else offsets.get(hub, 0) + limit
         return matching_ids(tables, hub, query, None, limit, ended=ended).offset(offsets[hub])
 
-    patch.setattr(sqlite_purge, "matching_ids", by_offset)
+    patch.setattr(sql_purge, "matching_ids", by_offset)
 
 
 @mutant("343a", "PRG-15", source="a limit without an exception")
@@ -328,13 +336,13 @@ def last_family_goes_whole(patch: pytest.MonkeyPatch) -> None:
 @mutant("344", "PRG-14", source="a conflict that ends the loop", base="sqlite")
 def family_in_the_way_ends_the_purge(patch: pytest.MonkeyPatch) -> None:
     """A purge by query stops at the first family that has a member that runs."""
-    purge_family = sqlite_purge._purge_family
+    purge_family = sql_purge._purge_family
 
-    def stop(work: Work, id_: str, request: PurgeRequest, bounds: Any) -> Outcome | None:
-        outcome = purge_family(work, id_, request, bounds)
+    def stop(work: Work, id_: str, family: Sequence[str], request: PurgeRequest, bounds: Any) -> Outcome | None:
+        outcome = purge_family(work, id_, family, request, bounds)
         return None if request.query is not None and outcome is Outcome.CONFLICT else outcome
 
-    patch.setattr(sqlite_purge, "_purge_family", stop)
+    patch.setattr(sql_purge, "_purge_family", stop)
 
 
 @mutant("345", "PRG-16", source="each id checked when its turn comes")
@@ -433,9 +441,7 @@ def a_purge_looks_at_a_thousand(patch: pytest.MonkeyPatch) -> None:
 @mutant("617", "PRG-07", source="a hub forgotten in a recursion", base="sqlite")
 def descent_crosses_hubs(patch: pytest.MonkeyPatch) -> None:
     """What another hub calls a child is taken for one by its id."""
-    patch.setattr(
-        sqlite_purge, "_FAMILY", sqlite_purge._FAMILY.replace("i.hub = ? AND i.parent", "? IS NOT NULL AND i.parent")
-    )
+    change_statement(patch, transaction, "FAMILY", "i.hub = ? AND i.parent", "? IS NOT NULL AND i.parent")
 
 
 @mutant("618", "PRG-07", source="LIKE 'parent%'")

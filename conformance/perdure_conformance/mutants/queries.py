@@ -31,12 +31,11 @@ from perdure_memory import hub as memory_hub
 from perdure_memory import messages, queries
 from perdure_memory.ownership import Ownership
 from perdure_memory.state import HubState, Instance
-from perdure_sql import Tables
+from perdure_sql import Reader, Tables, reads
+from perdure_sql import hub as sql_hub
 from perdure_sql import queries as sql_queries
-from perdure_sqlite import hub as sqlite_hub
-from perdure_sqlite import reads
+from perdure_sqlite import reader
 from perdure_sqlite.provider import SQLiteProvider
-from perdure_sqlite.statements import TABLES
 
 _Conditions = list[ColumnElement[bool]]
 
@@ -300,14 +299,14 @@ def pages_go_by_offset(patch: pytest.MonkeyPatch) -> None:
 def one_is_lost_between_pages(patch: pytest.MonkeyPatch) -> None:
     """The next page starts behind the row that was read only to see whether there is more."""
 
-    def look_ahead(db: Any, hub: int, query: InstanceQuery) -> Page[InstanceInfo]:
+    def look_ahead(db: Reader, tables: Tables, hub: int, query: InstanceQuery) -> Page[InstanceInfo]:
         size = query.page_size
-        statement = sql_queries.instance_page(TABLES, hub, query, decode_cursor(query), size + 1)
-        items = [sql_queries.to_info(row) for row in reads.execute(db, statement).fetchall()]
+        statement = sql_queries.instance_page(tables, hub, query, decode_cursor(query), size + 1)
+        items = [sql_queries.to_info(row) for row in db.select(statement)]
         cursor = encode_cursor(query, items[-1].created_at, items[-1].id) if len(items) > size else None
         return Page(items=items[:size], cursor=cursor)
 
-    patch.setattr(sqlite_hub, "query_instances", look_ahead)
+    patch.setattr(sql_hub, "query_instances", look_ahead)
 
 
 @mutant("320a", "QRY-07", source="a collation", base="sqlite")
@@ -404,13 +403,13 @@ def empty_cursor_is_none(patch: pytest.MonkeyPatch) -> None:
 def last_page_has_a_cursor(patch: pytest.MonkeyPatch) -> None:
     """A page that is just full says that there is another."""
 
-    def full(db: Any, hub: int, query: InstanceQuery) -> Page[InstanceInfo]:
-        statement = sql_queries.instance_page(TABLES, hub, query, decode_cursor(query), query.page_size)
-        items = [sql_queries.to_info(row) for row in reads.execute(db, statement).fetchall()]
+    def full(db: Reader, tables: Tables, hub: int, query: InstanceQuery) -> Page[InstanceInfo]:
+        statement = sql_queries.instance_page(tables, hub, query, decode_cursor(query), query.page_size)
+        items = [sql_queries.to_info(row) for row in db.select(statement)]
         cursor = encode_cursor(query, items[-1].created_at, items[-1].id) if len(items) == query.page_size else None
         return Page(items=items, cursor=cursor)
 
-    patch.setattr(sqlite_hub, "query_instances", full)
+    patch.setattr(sql_hub, "query_instances", full)
 
 
 @mutant("325", "QRY-20", source="cursors of the server's memory", base="sqlite")
@@ -525,7 +524,7 @@ def reads_by_id_come_in_storage_order(patch: pytest.MonkeyPatch) -> None:
         found = get_instances(db, hub, ids, fields)
         return sorted(found, key=lambda info: (info is None, "" if info is None else info.id))
 
-    patch.setattr(sqlite_hub, "get_instances", as_stored)
+    patch.setattr(sql_hub, "get_instances", as_stored)
 
 
 @mutant("330", "QRY-16", source="`found.pop(id)`", base="sqlite")
@@ -537,7 +536,7 @@ def an_id_asked_twice_is_answered_once(patch: pytest.MonkeyPatch) -> None:
         found = get_instances(db, hub, ids, fields)
         return [None if id_ in ids[:place] else info for place, (id_, info) in enumerate(zip(ids, found, strict=True))]
 
-    patch.setattr(sqlite_hub, "get_instances", once)
+    patch.setattr(sql_hub, "get_instances", once)
 
 
 # Counts.
@@ -578,12 +577,12 @@ def age_is_measured_by_the_wall_clock(patch: pytest.MonkeyPatch) -> None:
 @mutant("331c", "QRY-22", source="off by one", base="sqlite")
 def expired_lease_counts_for_one_more_moment(patch: pytest.MonkeyPatch) -> None:
     """At the very moment of its expiry a lease still counts."""
-    for name in ("_TURN_QUEUE", "_ACTIVITY_QUEUE"):
-        statement = getattr(reads, name)
+    for name in ("TURN_QUEUE", "ACTIVITY_QUEUE"):
+        statement = getattr(reader, name)
         late = statement.replace("lease_until > now", "lease_until >= now").replace(
             "lease_until <= now", "lease_until < now"
         )
-        patch.setattr(reads, name, late)
+        patch.setattr(reader, name, late)
 
 
 @mutant("331d", "QRY-22", source="release delays forgotten")
@@ -608,7 +607,7 @@ def finished_instances_are_not_counted(patch: pytest.MonkeyPatch) -> None:
             stats, instances={status: count for status, count in stats.instances.items() if not status.is_terminal}
         )
 
-    patch.setattr(sqlite_hub, "count_work", running)
+    patch.setattr(sql_hub, "count_work", running)
 
 
 @mutant("570", "QRY-06", source="a query of its own for children")

@@ -27,14 +27,14 @@ from perdure.spi import (
 )
 from perdure.spi.checks import requests
 from perdure_conformance.mutant import mutant
-from perdure_conformance.mutants.schemas import change_statement
+from perdure_conformance.mutants.schemas import change_effect, change_statement
 from perdure_memory import activities, hub, instances, leases, messages, queries, turns
 from perdure_memory.inbox import Inbox, PendingMessage
 from perdure_memory.ownership import Ownership
 from perdure_memory.provider import MemoryProvider
 from perdure_memory.state import HubState, Instance
-from perdure_sqlite import agenda, effects, schema
-from perdure_sqlite import turns as sql_turns
+from perdure_sql import effects
+from perdure_sqlite import agenda, schema, transaction
 
 _HOUR_MS = 3_600_000
 _SQL_WALL_CLOCK = "CAST(strftime('%s', 'now') AS INTEGER) * 1000"
@@ -146,10 +146,9 @@ def leases_are_renewed_by_the_wall_clock(patch: pytest.MonkeyPatch) -> None:
 @mutant("75c", "CLK-01", source="DEFAULT now() in a column", base="sqlite")
 def messages_are_enqueued_by_the_wall_clock(patch: pytest.MonkeyPatch) -> None:
     """When a message was enqueued is told by the database's clock, though another one was injected."""
-    change_statement(
+    change_effect(
         patch,
-        effects,
-        "INSERT_MESSAGE",
+        effects.INSERT_MESSAGE,
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         f"VALUES (?, ?, ?, ?, {_SQL_WALL_CLOCK} + 0 * ?, ?, ?, ?)",
     )
@@ -219,8 +218,8 @@ def messages_come_by_arrival_alone(patch: pytest.MonkeyPatch) -> None:
     """Messages are delivered in the order of their arrival, whatever their due times."""
     change_statement(
         patch,
-        sql_turns,
-        "_MESSAGES",
+        transaction,
+        "MESSAGES",
         "ORDER BY perdure_inbox.instance, perdure_inbox.due, perdure_inbox.seq",
         "ORDER BY perdure_inbox.instance, perdure_inbox.seq",
     )
@@ -231,8 +230,8 @@ def messages_of_one_moment_come_in_reverse(patch: pytest.MonkeyPatch) -> None:
     """Messages that are due at the same moment are delivered in any order."""
     change_statement(
         patch,
-        sql_turns,
-        "_MESSAGES",
+        transaction,
+        "MESSAGES",
         "ORDER BY perdure_inbox.instance, perdure_inbox.due, perdure_inbox.seq",
         "ORDER BY perdure_inbox.instance, perdure_inbox.due, perdure_inbox.seq DESC",
     )
@@ -345,7 +344,7 @@ def next_due_is_that_of_one_queue(patch: pytest.MonkeyPatch) -> None:
 @mutant("257", "TIM-05", source="no instance in the WHERE", base="sqlite")
 def cancelling_a_timer_cancels_those_of_others(patch: pytest.MonkeyPatch) -> None:
     """Deleting a message deletes those of other instances that are due at the same time."""
-    change_statement(patch, effects, "DELETE_MESSAGE", "perdure_inbox.instance = ?", "? > 0")
+    change_effect(patch, effects.DELETE_MESSAGE, "perdure_inbox.instance = ?", "? > 0")
 
 
 @mutant("258", "CLK-02", source="a TTL on messages")

@@ -12,12 +12,12 @@ import pytest
 
 from perdure.spi import InstanceQuery
 from perdure_sql import instance_page
-from perdure_sqlite import activities, agenda, effects, history, hub, leases, purge, reads, schema, turns
+from perdure_sqlite import agenda, reader, schema, transaction
 from perdure_sqlite.statements import DIALECT, TABLES
 
-MODULES: list[ModuleType] = [activities, agenda, effects, history, hub, leases, purge, reads, turns]
+MODULES: list[ModuleType] = [agenda, reader, transaction]
 # They count or delete all that a hub holds.
-WHOLE_HUB = {"_STATUS_COUNTS", "_TURN_QUEUE", "_ACTIVITY_QUEUE", "WIPE_HUB"}
+WHOLE_HUB = {"STATUS_COUNTS", "TURN_QUEUE", "ACTIVITY_QUEUE", "WIPE_HUB"}
 STATEMENT = re.compile(r"\s*(SELECT|UPDATE|DELETE|WITH)\b")
 
 
@@ -27,6 +27,9 @@ def statements() -> Iterator[tuple[str, str]]:
             for text in value if isinstance(value, tuple) else (value,):
                 if isinstance(text, str) and STATEMENT.match(text):
                     yield name, text
+    for effect, text in transaction.EFFECTS.items():
+        if STATEMENT.match(text):
+            yield f"{effect.kind} {effect.table}", text
 
 
 def plan(text: str) -> list[str]:

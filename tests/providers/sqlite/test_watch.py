@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from perdure.spi import Wake
-from perdure_sqlite.wakeup import Watch
+from perdure_sql.wakeup import Watch
 
 PATIENCE_SECONDS = 10
 

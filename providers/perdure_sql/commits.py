@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from perdure.spi import START_MESSAGE_ID, UNSET, LeaseKind, Message, OrchestrationStatus, Outcome, TurnCommit
-from perdure_sqlite.instances import create_instance
-from perdure_sqlite.messages import deliver, load_targets
-from perdure_sqlite.rows import SEEN_ALL, SEEN_CONTROL, TERMINAL, Header, InstanceRow, key_of
-from perdure_sqlite.work import Work
+from perdure.spi import START_MESSAGE_ID, UNSET, LeaseKind, OrchestrationStatus, Outcome, TurnCommit
+from perdure_sql.instances import create_instance
+from perdure_sql.messages import deliver, load_targets
+from perdure_sql.reach import told_by
+from perdure_sql.rows import SEEN_ALL, SEEN_CONTROL, TERMINAL, Header, InstanceRow, key_of
+from perdure_sql.work import Work
 
 __all__ = ["commit_turns"]
 
@@ -24,7 +25,7 @@ def commit_turns(work: Work, commits: Sequence[TurnCommit]) -> list[Outcome]:
 
 
 def _load(work: Work, commits: Sequence[TurnCommit]) -> None:
-    ids = {message.instance for commit in commits for message in _messages(commit)}
+    ids = {message.instance for commit in commits for message in told_by(commit)}
     ids.update(new.id for commit in commits for new in commit.starts)
     keys = [key_of(commit.lease, LeaseKind.TURN) for commit in commits]
     work.load(keys, ids)
@@ -37,14 +38,7 @@ def _load(work: Work, commits: Sequence[TurnCommit]) -> None:
     ]
     if own:
         work.load_messages(own)
-    load_targets(work, (message for commit in commits for message in _messages(commit)))
-
-
-def _messages(commit: TurnCommit) -> Iterator[Message]:
-    yield from commit.messages
-    for new in commit.starts:
-        if new.on_conflict is not None:
-            yield new.on_conflict
+    load_targets(work, (message for commit in commits for message in told_by(commit)))
 
 
 def _commit_turn(work: Work, commit: TurnCommit) -> Outcome:

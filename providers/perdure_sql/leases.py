@@ -2,56 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import replace
 
-from sqlalchemy import select, update
-
-from perdure.spi import Lease, LeaseKind, Millis, Outcome, Release
-from perdure_sqlite.rows import InstanceRow, key_of
-from perdure_sqlite.statements import TABLES, each, number, plain, sql, words
-from perdure_sqlite.work import Work
+from perdure.spi import Lease, LeaseKind, Outcome, Release
+from perdure_sql import effects
+from perdure_sql.rows import ActivityRow, InstanceRow, key_of
+from perdure_sql.work import Work
 
 __all__ = ["release_leases", "renew_leases"]
-
-_activities = TABLES.activities
-
-_ROWS = sql(
-    select(
-        *(_activities.c[name] for name in ("key", "token", "fence", "lease_until", "hidden_until", "attempt"))
-    ).where(_activities.c.key.in_(select(each("list_").c.value)), plain(_activities.c.hub) == number("hub")),
-    *("list_", "hub"),
-)
-_CHANGED: Final = ("token", "lease_until", "hidden_until", "attempt")
-_UPDATE = sql(
-    update(_activities)
-    .where(_activities.c.key == number("where_key"))
-    .values({name: words("set_token") if name == "token" else number(f"set_{name}") for name in _CHANGED}),
-    *(f"set_{name}" for name in _CHANGED),
-    "where_key",
-)
-
-
-@dataclass(slots=True)
-class _ActivityRow:
-    """Who owns an activity; the methods are those of `InstanceRow`."""
-
-    key: int
-    token: str | None
-    fence: int
-    lease_until: Millis
-    hidden_until: Millis
-    attempt: int
-
-    def owned_by(self, lease: Lease) -> bool:
-        return self.token is not None and self.token == lease.token
-
-    def release(self, hidden_until: Millis) -> None:
-        self.token = None
-        self.lease_until = 0
-        self.hidden_until = hidden_until
 
 
 class _Items:
@@ -64,17 +23,14 @@ class _Items:
         for lease in leases:
             (turns if lease.kind is LeaseKind.TURN else activities).append(key_of(lease, lease.kind))
         work.load(turns)
-        self._activities: dict[int, _ActivityRow] = {}
-        if activities:
-            for values in work.db.execute(_ROWS, (json.dumps(activities), work.hub)):
-                self._activities[values[0]] = _ActivityRow(*values)
-        self._changed: dict[int, _ActivityRow] = {}
+        work.load_activities(activities)
+        self._changed: dict[int, ActivityRow] = {}
 
-    def find(self, lease: Lease) -> InstanceRow | _ActivityRow | None:
+    def find(self, lease: Lease) -> InstanceRow | ActivityRow | None:
         key = key_of(lease, lease.kind)
-        return self._work.rows.get(key) if lease.kind is LeaseKind.TURN else self._activities.get(key)
+        return self._work.rows.get(key) if lease.kind is LeaseKind.TURN else self._work.activities.get(key)
 
-    def alter(self, item: InstanceRow | _ActivityRow) -> None:
+    def alter(self, item: InstanceRow | ActivityRow) -> None:
         if isinstance(item, InstanceRow):
             self._work.alter(item)
         else:
@@ -84,8 +40,9 @@ class _Items:
         self._work.flush()
         if self._changed:
             rows = self._changed.values()
-            self._work.db.executemany(
-                _UPDATE, [(row.token, row.lease_until, row.hidden_until, row.attempt, row.key) for row in rows]
+            self._work.db.write(
+                effects.UPDATE_ACTIVITY,
+                [(row.token, row.lease_until, row.hidden_until, row.attempt, row.key) for row in rows],
             )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from perdure.spi import Message, OrchestrationStatus, Outcome, Transient
-from perdure_sqlite.rows import TERMINAL, InstanceRow
-from perdure_sqlite.work import Work
+from perdure_sql.rows import TERMINAL, InstanceRow
+from perdure_sql.work import Work
 
 __all__ = ["deliver", "load_targets", "send_messages"]
 

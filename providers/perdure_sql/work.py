@@ -2,20 +2,22 @@
 
 A batch is worked off in three strokes: everything that its items touch is read with a few statements, the items are
 decided one after another on these records alone, so that each sees those before it, and what changed is written
-with one `executemany` a kind. The number of statements does not grow with the batch.
+with one statement a kind. The number of statements does not grow with the batch.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Collection, Mapping
 from typing import TypeVar
 
 from perdure.spi import UNSET, Lease, LeaseKind, Limits, Millis, NewActivity, ThreeValued
-from perdure_sql import pack_events
-from perdure_sqlite import effects
-from perdure_sqlite.rows import Header, InstanceRow, key_of
+from perdure_sql import effects
+from perdure_sql.effects import Effect
+from perdure_sql.framing import pack_events
+from perdure_sql.reach import Reach
+from perdure_sql.rows import ActivityRow, Header, InstanceRow, key_of
+from perdure_sql.transaction import Transaction
 
 __all__ = ["Work"]
 
@@ -26,26 +28,27 @@ class Work:
     """The records of one operation, inside its transaction.
 
     Args:
-        db: the writing connection.
+        db: the transaction.
         hub: the hub's key.
-        now: the hub's time; one reading for the whole operation.
         limits: the provider's.
+        reach: what it reaches; read here.
     """
 
-    def __init__(self, db: sqlite3.Connection, hub: int, now: Millis, limits: Limits) -> None:
+    def __init__(self, db: Transaction, hub: int, limits: Limits, reach: Reach) -> None:
         self.db = db
         self.hub = hub
-        self.now = now
         self.limits = limits
         self.rows: dict[int, InstanceRow] = {}
         self.ids: dict[str, InstanceRow | None] = {}
+        self.activities: dict[int, ActivityRow] = {}
         self.headers: dict[tuple[int, str], Header] = {}
         self.known: set[tuple[int, str]] = set()
         self.changed: set[str] = set()
         """Ids of instances that changed visibly: for subscribers."""
         self.work = False
         """Whether something may have become claimable: for subscribers."""
-        self._last_key: int | None = None
+        self._keys: list[int] = []
+        """For instances to be created, the next one last."""
         self._dirty: dict[int, InstanceRow] = {}
         self._created: dict[int, tuple[str | None, Mapping[str, str], Millis]] = {}
         self._inputs: dict[int, tuple[bytes | None, bytes]] = {}
@@ -64,35 +67,50 @@ class Work:
         self._scheduling: set[int] = set()
         self._cancelled: list[tuple[int, str]] = []
         self._settled: list[tuple[int, str, int]] = []
+        self.load(reach.keys, reach.ids)
+        self.load_activities(reach.activities)
+        self.now: Millis = db.now()
+        """One reading for the whole operation: once it has locked what it reaches, so that whoever writes later has the
+        later time."""
 
     # Reading.
 
     def load(self, keys: Collection[int], ids: Collection[str] = ()) -> None:
         """Read the hot rows of instances, those not read yet."""
         wanted = [key for key in keys if key not in self.rows and key >= 0]
-        if wanted:
-            for found in self.db.execute(effects.ROWS_BY_KEY, (json.dumps(wanted), self.hub)):
-                self._keep(InstanceRow(*found))
         missing = [id_ for id_ in ids if id_ not in self.ids]
-        if missing:
-            for found in self.db.execute(effects.ROWS_BY_ID, (self.hub, _json(missing))):
+        if wanted or missing:
+            for found in self.db.rows(self.hub, wanted, missing):
                 self._keep(InstanceRow(*found))
             for id_ in missing:
                 self.ids.setdefault(id_, None)
 
+    def load_activities(self, keys: Collection[int]) -> None:
+        """Read who owns activities, those not read yet."""
+        wanted = [key for key in keys if key not in self.activities and key >= 0]
+        if wanted:
+            for found in self.db.activity_rows(self.hub, wanted):
+                self.activities[found[0]] = ActivityRow(*found)
+
+    def reserve(self, count: int) -> None:
+        """Get keys for as many instances as may be created."""
+        if count > len(self._keys):
+            self._keys = [*reversed(self.db.new_keys(count - len(self._keys))), *self._keys]
+
     def load_messages(self, pairs: Collection[tuple[int, str]], fresh: Collection[tuple[int, str]] = ()) -> None:
         """Read which of the (key, message id) are pending, and of `fresh` also which are remembered."""
         if pairs or fresh:
-            wanted = _json((*pairs, *fresh))
-            for key, id_, due, seq, control, client in self.db.execute(effects.HEADERS, (wanted,)):
+            headers = self.db.headers((*pairs, *fresh))
+            # Asked for together, read afterwards: a database far away is waited for once.
+            known = self.db.remembered((*fresh,), self.now) if fresh else ()
+            for key, id_, due, seq, control, client in headers:
                 self.headers[key, id_] = Header(due, seq, control, client)
-        if fresh:
-            self.known.update(self.db.execute(effects.REMEMBERED, (_json((*fresh,)), self.now)))
+            self.known.update((key, id_) for key, id_ in known)
 
     def activity_ids(self, row: InstanceRow) -> set[str]:
         """Return the ids of an instance's activities, as this operation has left them so far."""
         self.flush()
-        return {id_ for (id_,) in self.db.execute(effects.ACTIVITY_IDS, (row.key,))}
+        return set(self.db.activity_ids(row.key))
 
     def is_new(self, row: InstanceRow) -> bool:
         """Tell whether this operation created the instance and has not written it yet."""
@@ -119,11 +137,8 @@ class Work:
         self, row: InstanceRow, *, start: bytes, input_: bytes | None, parent: str | None, tags: Mapping[str, str]
     ) -> None:
         """Have a new instance written; `row.key` is given here."""
-        if self._last_key is None:
-            found = self.db.execute(effects.LAST_KEY).fetchone()
-            self._last_key = found[0] if found else 0
-        self._last_key += 1
-        row.key = self._last_key
+        self.reserve(1)
+        row.key = self._keys.pop()
         self.rows[row.key] = self.ids[row.id] = row
         self._created[row.key] = (parent, tags, self.now)
         self._inputs[row.key] = (input_, start)
@@ -171,7 +186,7 @@ class Work:
 
     def settle(self, row: InstanceRow, lease: Lease) -> None:
         """Have an activity of an instance deleted if its lease is the current one."""
-        if not lease.token.isascii():
+        if not (lease.token.isascii() and lease.token.isalnum()):
             # None of ours, and maybe no text that the driver takes.
             return
         if row.key in self._scheduling:
@@ -266,9 +281,12 @@ class Work:
             self._dirty.clear()
 
     def _flush_deletions(self) -> None:
+        if self._discarded or self._wiped_activities or self._cancelled or self._settled:
+            # Who asks for one afterwards must see that it is gone.
+            self.activities.clear()
         if self._discarded:
-            for statement in effects.WIPE_INSTANCE:
-                self.db.executemany(statement, self._discarded)
+            for effect in effects.WIPE_INSTANCE:
+                self.db.write(effect, self._discarded)
             self._discarded.clear()
         self._many(effects.WIPE_INBOX, self._wiped_inbox)
         self._many(effects.DELETE_MESSAGE, self._removed)
@@ -280,53 +298,47 @@ class Work:
     def _flush_insertions(self) -> None:
         if self._created:
             created = [(self._dirty.pop(key), *more) for key, more in self._created.items()]
-            self.db.executemany(effects.INSERT_ROW, [self._insert_values(*item) for item in created])
-            self.db.executemany(effects.INSERT_INPUT, [(key, *value) for key, value in self._inputs.items()])
+            self.db.write(effects.INSERT_ROW, [self._insert_values(*item) for item in created])
+            self.db.write(effects.INSERT_INPUT, [(key, *value) for key, value in self._inputs.items()])
             tags = [(row.key, name, value) for row, _, tags, _ in created for name, value in tags.items()]
             self._many(effects.INSERT_TAG, tags)
             self._created.clear()
             self._inputs.clear()
         if self._messages:
-            self.db.executemany(effects.INSERT_MESSAGE, self._messages.values())
+            self.db.write(effects.INSERT_MESSAGE, self._messages.values())
             self._messages.clear()
         if self._history:
-            self.db.executemany(effects.INSERT_HISTORY, self._history.values())
+            self.db.write(effects.INSERT_HISTORY, self._history.values())
             self._history.clear()
         if self._activities:
-            self.db.executemany(effects.INSERT_ACTIVITY, self._activities.values())
+            self.db.write(effects.INSERT_ACTIVITY, self._activities.values())
             self._activities.clear()
             self._scheduling.clear()
         if self._remember:
-            self.db.executemany(effects.REMEMBER, self._remember.values())
+            self.db.write(effects.REMEMBER, self._remember.values())
             self._remember.clear()
         if self._new_inputs:
-            self.db.executemany(effects.SET_INPUT, [(value, key) for key, value in self._new_inputs.items()])
+            self.db.write(effects.SET_INPUT, [(value, key) for key, value in self._new_inputs.items()])
             self._new_inputs.clear()
         if self._states:
-            self.db.executemany(
-                effects.SET_STATE, [effects.state_values(key, state) for key, state in self._states.items()]
-            )
+            self.db.write(effects.SET_STATE, [effects.state_values(key, state) for key, state in self._states.items()])
             self._states.clear()
 
     def _flush_recheck(self) -> None:
-        for key, due, control_due in self.db.execute(effects.EARLIEST, (json.dumps(list(self._recheck)),)):
+        for key, due, control_due in self.db.earliest(self._recheck):
             row = self.rows.get(key)
             if row is not None:
                 row.inbox_due, row.control_due = due, control_due
                 self._dirty[key] = row
         self._recheck.clear()
 
-    def _many(self, statement: str, values: list[_Values]) -> None:
+    def _many(self, effect: Effect, values: list[_Values]) -> None:
         if values:
-            self.db.executemany(statement, values)
+            self.db.write(effect, values)
             values.clear()
 
     def _insert_values(
         self, row: InstanceRow, parent: str | None, tags: Mapping[str, str], created_at: Millis
     ) -> tuple[object, ...]:
-        text = _json(dict(tags)) if tags else None
+        text = json.dumps(dict(tags), ensure_ascii=False) if tags else None
         return effects.insert_values(row, self.hub, parent, text, created_at)
-
-
-def _json(values: object) -> str:
-    return json.dumps(values, ensure_ascii=False)

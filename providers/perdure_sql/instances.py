@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from perdure.spi import NewInstance, OrchestrationStatus, Outcome
-from perdure_sqlite.rows import InstanceRow
-from perdure_sqlite.work import Work
+from perdure_sql.rows import InstanceRow
+from perdure_sql.work import Work
 
 __all__ = ["create_instance", "create_instances"]
 
@@ -14,6 +14,7 @@ __all__ = ["create_instance", "create_instances"]
 def create_instances(work: Work, new: Sequence[NewInstance]) -> list[Outcome]:
     """Create instances; the first of an id wins."""
     work.load((), {item.id for item in new})
+    work.reserve(len(new))
     settled: set[str] = set()
     outcomes = [create_instance(work, item, settled) for item in new]
     work.flush()

@@ -7,7 +7,18 @@ from typing import Final
 
 from perdure.spi import Lease, LeaseKind, Millis, OrchestrationStatus
 
-__all__ = ["HOT", "SEEN_ALL", "SEEN_CONTROL", "SEEN_START", "STATUSES", "TERMINAL", "Header", "InstanceRow", "key_of"]
+__all__ = [
+    "HOT",
+    "SEEN_ALL",
+    "SEEN_CONTROL",
+    "SEEN_START",
+    "STATUSES",
+    "TERMINAL",
+    "ActivityRow",
+    "Header",
+    "InstanceRow",
+    "key_of",
+]
 
 STATUSES: Final = {status.value: status for status in OrchestrationStatus}
 TERMINAL: Final = frozenset(status.value for status in OrchestrationStatus if status.is_terminal)
@@ -92,6 +103,28 @@ class InstanceRow:
         """Count a visible change."""
         self.rev += 1
         self.updated_at = max(self.updated_at, now)
+
+
+@dataclass(slots=True)
+class ActivityRow:
+    """Who owns an activity; the methods are those of `InstanceRow`."""
+
+    key: int
+    token: str | None
+    fence: int
+    lease_until: Millis
+    hidden_until: Millis
+    attempt: int
+
+    def owned_by(self, lease: Lease) -> bool:
+        """Tell whether the lease is the current one. That it has expired doesn't matter here."""
+        return self.token is not None and self.token == lease.token
+
+    def release(self, hidden_until: Millis) -> None:
+        """End the lease."""
+        self.token = None
+        self.lease_until = 0
+        self.hidden_until = hidden_until
 
 
 @dataclass(slots=True)

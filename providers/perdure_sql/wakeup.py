@@ -1,10 +1,8 @@
-"""Hints that something happened: from this process at once, from others by a look at the file.
+"""Hints that something happened: from this process at once, from others by looking for what they did.
 
-One thread serves all subscribers of a file in this process, and ends with the last of them. What this process
-commits is announced by those who committed it. Every few milliseconds, less often while nothing happens, the
-thread looks at the log's date, and where that has moved asks SQLite whether some other process has committed
-anything. It asks on the writing connection, since there `PRAGMA data_version` doesn't move for this process's
-own commits.
+One thread serves all subscribers of a store in this process, and ends with the last of them. What this process
+commits is announced by those who committed it. Where others have to be looked for, the thread does so every few
+milliseconds, less often while nothing happens: a glance first, and where that shows something a question.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from perdure.spi import OnWake, ProviderError, Subscription, Wake
 
 __all__ = ["Others", "Watch"]
 
-_LOG = logging.getLogger("perdure.sqlite")
+_LOG = logging.getLogger("perdure.wakeup")
 
 # Where something has just happened more is likely to follow; a quiet file is looked at less and less often.
 _LOOK_SOON_S = 0.005
@@ -85,9 +83,7 @@ class Watch:
         with self._lock:
             self._subscriptions = [*self._subscriptions, subscription]
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._serve, args=(lookout,), name="perdure-sqlite-watch", daemon=True
-                )
+                self._thread = threading.Thread(target=self._serve, args=(lookout,), name="perdure-watch", daemon=True)
                 self._thread.start()
         return subscription
 
@@ -100,8 +96,9 @@ class Watch:
                 ended, self._thread = self._thread, None
                 self._woken.notify_all()
         with subscription.calling:
-            subscription.closed = True
-        subscription.on_close(subscription)
+            was_closed, subscription.closed = subscription.closed, True
+        if not was_closed:
+            subscription.on_close(subscription)
         if ended is not None and ended is not threading.current_thread():
             ended.join()
 
@@ -110,19 +107,23 @@ class Watch:
         for subscription in self._subscriptions:
             subscription.close()
 
-    def announce(self, hub: str, *, work: bool, changed: set[str]) -> None:
-        """Tell the subscribers of `hub` what a commit did."""
-        if not self._subscriptions or not (work or changed):
+    def announce(self, hub: str, *, work: bool, changed: set[str] | None) -> None:
+        """Tell the subscribers of `hub` what a commit did; `changed` None: any instance may have changed."""
+        if not self._subscriptions or not (work or changed is None or changed):
             return
         with self._lock:
             for subscription in self._subscriptions:
                 if subscription.hub == hub:
                     self._news = True
                     subscription.work = subscription.work or work
-                    if subscription.changed is not None:
+                    if (
+                        changed is None
+                        or subscription.changed is None
+                        or len(subscription.changed) + len(changed) > _MOST_IDS
+                    ):
+                        subscription.changed = None
+                    else:
                         subscription.changed |= changed
-                        if len(subscription.changed) > _MOST_IDS:
-                            subscription.changed = None
             if self._news:
                 self._woken.notify_all()
 

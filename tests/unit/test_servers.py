@@ -7,10 +7,10 @@ pytest_plugins = ["pytester"]
 TEST = """
     import sys
     sys.path.insert(0, {tests!r})
-    from servers import unavailable
+    from servers import require
 
     def test_it():
-        unavailable("postgres", "no binary was found")
+        require("postgres", "no binary was found")
 """
 
 

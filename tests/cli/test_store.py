@@ -42,7 +42,7 @@ def test_looking_creates_no_store(invoke: Invoke, directory: Path, words: list[s
     ("url", "code", "message"),
     [
         ("nonsense", 2, "'nonsense' is not a provider URL; write scheme://"),
-        ("foo://x", 3, "there is no provider for foo:// \\(there are: .*memory, sqlite"),
+        ("foo://x", 3, "there is no provider for foo:// \\(there are: .*memory, .*sqlite"),
         ("sqlite:////no/such/directory/x.db", 3, "/no/such/directory/x.db"),
         ("sqlite:///perdure.db?op_colour=red", 2, "unknown parameter op_colour"),
         ("foo://user:secret@x/", 3, "no provider for foo://"),

@@ -9,8 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DRIVERS = {"sqlite3", "sqlalchemy", "psycopg", "pymongo", "mongomock"}
+DRIVERS = {"sqlite3", "sqlalchemy", "psycopg", "psycopg_pool", "pymongo", "mongomock"}
 PROVIDERS = {path.name for path in (ROOT / "providers").iterdir() if path.is_dir()}
+# What each uses beside Python itself; `perdure_sql` knows no driver.
+LIBRARIES = {
+    "perdure_postgres": {"psycopg", "psycopg_pool", "sqlalchemy"},
+    "perdure_sql": {"sqlalchemy"},
+    "perdure_sqlite": {"sqlite3", "sqlalchemy"},
+}
 OURS = {"perdure", "perdure_conformance", *PROVIDERS}
 
 
@@ -60,6 +66,8 @@ def test_a_provider_imports_the_interface_alone(provider: str) -> None:
                 if path.name == "conformance.py":
                     allowed.append("perdure_conformance")
                 assert any(is_within(module, package) for package in allowed), f"{path} imports {module}"
+            elif module.split(".")[0] not in sys.stdlib_module_names - DRIVERS:
+                assert module.split(".")[0] in LIBRARIES.get(provider, ()), f"{path} imports {module}"
 
 
 def test_the_suite_imports_no_provider_but_the_reference() -> None:

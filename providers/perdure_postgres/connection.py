@@ -1,0 +1,101 @@
+"""Connections to one database: how they are opened, and what their settings promise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, LiteralString, TypeAlias
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.types.numeric import Int8BinaryDumper, Int8Dumper
+from psycopg.types.string import BytesBinaryDumper, StrBinaryDumper
+from psycopg_pool import ConnectionPool
+
+from perdure.spi import InvalidRequest
+from perdure_postgres import arrays
+from perdure_postgres.errors import translate
+from perdure_postgres.urls import Settings
+
+__all__ = ["Connection", "Parameters", "connect", "connect_pool"]
+
+Parameters: TypeAlias = Sequence[Any] | Mapping[str, Any]
+
+# So that a server that has vanished is noticed within a minute, where the URL doesn't say otherwise.
+_DEFAULTS: Final[dict[str, Any]] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 20,
+    "keepalives_interval": 10,
+    "keepalives_count": 4,
+    "application_name": "perdure",
+}
+
+WAIT_S: Final = 10.0
+"""How long a call waits for a connection before it raises `Transient`."""
+
+
+class Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A session in which every statement goes through `run`. Transactions are begun and ended by statements of ours."""
+
+    def run(
+        self, statement: bytes | LiteralString | sql.Composed, parameters: Parameters | None = None
+    ) -> psycopg.Cursor[tuple[Any, ...]]:
+        """Execute a statement; results come in binary form."""
+        cursor = self.cursor(binary=True)
+        return cursor.execute(statement, parameters)
+
+
+factory: type[Connection] = Connection
+"""What new connections are: the place where a test gets between a provider and its driver."""
+
+
+def connect(settings: Settings, store: str) -> Connection:
+    """Open one connection.
+
+    Raises:
+        ProviderUnavailable: there is no server, or no such database.
+        AuthFailed: it refused the credentials.
+        InvalidRequest: the URL has a parameter that libpq doesn't know.
+    """
+    try:
+        made = factory.connect(**_arguments(settings))
+        _configure(made)
+    except psycopg.Error as error:
+        raise translate(error, "open", store) from error
+    return made
+
+
+def connect_pool(settings: Settings) -> ConnectionPool[Connection]:
+    """Return a pool that opens connections as they are needed."""
+    return ConnectionPool(
+        connection_class=factory,
+        kwargs=_arguments(settings),
+        min_size=1,
+        max_size=settings.pool_size,
+        timeout=WAIT_S,
+        # A server that is being restarted is tried again soon, and for as long as somebody asks.
+        reconnect_timeout=WAIT_S,
+        configure=_configure,
+        name="perdure-postgres",
+        open=False,
+    )
+
+
+def _arguments(settings: Settings) -> dict[str, Any]:
+    try:
+        given = conninfo_to_dict(settings.conninfo)
+    except psycopg.Error:
+        # What libpq says of it would quote the password.
+        raise InvalidRequest("the URL has a parameter that libpq doesn't know, or a value that it can't read") from None
+    # A pooler in transaction mode gives a transaction any session: what was prepared in one isn't there in the next.
+    return {**_DEFAULTS, **given, "autocommit": True, "prepare_threshold": 5 if settings.notify else None}
+
+
+def _configure(connection: psycopg.Connection[Any]) -> None:
+    # Numbers are sent as bigint whatever their size, so that a statement has one plan and not one a size.
+    connection.adapters.register_dumper(int, Int8Dumper)
+    connection.adapters.register_dumper(int, Int8BinaryDumper)
+    # As text a payload would be twice as long.
+    connection.adapters.register_dumper(bytes, BytesBinaryDumper)
+    connection.adapters.register_dumper(str, StrBinaryDumper)
+    arrays.register(connection)

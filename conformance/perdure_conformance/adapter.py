@@ -28,7 +28,7 @@ class Adapter:
             hubs of its own, and deletes them.
     """
 
-    HOOKS: ClassVar = frozenset({"intercept", "corrupt", "count_rows"})
+    HOOKS: ClassVar = frozenset({"intercept", "corrupt", "count_rows", "transaction"})
 
     url: str = ""
     scale: float = 0.1
@@ -77,6 +77,14 @@ class Adapter:
         """Return how many rows each table (collection, key space) holds for a hub, those of all kinds.
 
         Rows that were left by a hub or an instance that is gone belong to nobody, and are counted for every hub.
+        """
+        raise NotImplementedError
+
+    def transaction(self) -> AbstractContextManager[object]:
+        """Return a context in which a transaction of a caller's own is open, with the connection that it is on.
+
+        The connection is one as users of the database have it, with nothing of perdure about it. At the end of the
+        context the transaction is committed; where an exception leaves it, it is rolled back.
         """
         raise NotImplementedError
 

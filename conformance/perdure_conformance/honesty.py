@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -17,6 +17,7 @@ from perdure.spi import (
     Unsupported,
 )
 from perdure_conformance.bench import Bench
+from perdure_conformance.driver import message, new_instance
 
 __all__ = ["NEGATIVE_CHECKS", "declares"]
 
@@ -62,6 +63,16 @@ def _check_purge_cascade(bench: Bench) -> None:
     assert ids(bench) == ["a", "b"]
 
 
+def _check_caller_transaction(bench: Bench) -> None:
+    bench.started("a", events=[b"e"])
+    asked: list[dict[str, Any]] = [{"starts": [new_instance("b")]}, {"messages": [message("m", "a")]}, {}]
+    for fields in asked:
+        with bench.unchanged("a", "b"), pytest.raises(Unsupported) as caught:
+            bench.hub.enlist(object(), **fields)
+        assert caught.value.capability == "caller_transaction"
+    assert ids(bench) == ["a"]
+
+
 def _check_push(bench: Bench) -> None:
     assert bench.hub.subscribe(print) is None, "subscribe works, but push is not declared"
 
@@ -101,5 +112,6 @@ NEGATIVE_CHECKS: Final[dict[str, Callable[[Bench], None]]] = {
     "push": _check_push,
     "tag_query": _check_tag_query,
     "purge_cascade": _check_purge_cascade,
+    "caller_transaction": _check_caller_transaction,
 }
 """By capability: what is run on a provider that doesn't declare it, in place of the cases that need it."""

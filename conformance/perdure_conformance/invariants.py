@@ -39,6 +39,7 @@ INVARIANTS: Final = {
     "ERRORS": "Errors are those of perdure.spi, typed, with their cause, and without a password.",
     "LIMITS": "Limits are true: at the limit works, one more is a typed error.",
     "CAPABILITIES": "What is declared works, and what is not raises Unsupported without effect.",
+    "CALLER": "What is put down in a caller's transaction happens with its commit, or not at all.",
     "WAKE": "Hints are merged and may be lost, but one follows the last event; closing ends them and their threads.",
     "16KB": "A custom status is at most 16,384 bytes of UTF-16, checked at the call, never truncated.",
     "ENGINE": "The engine on this provider keeps its own promises: one result a step, the same history however run.",

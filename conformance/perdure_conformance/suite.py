@@ -30,6 +30,7 @@ from perdure_conformance.cases.payloads import PayloadCases
 from perdure_conformance.cases.purge import PurgeCases
 from perdure_conformance.cases.queries import QueryCases
 from perdure_conformance.cases.timers import TimerCases
+from perdure_conformance.cases.transactions import TransactionCases
 from perdure_conformance.cases.wakeup import WakeUpCases
 
 __all__ = ["ProviderConformance", "canonical_cases", "canonical_names", "content_hash"]
@@ -54,6 +55,7 @@ class ProviderConformance(
     LimitCases,
     WakeUpCases,
     ExchangeCases,
+    TransactionCases,
     CapabilityCases,
     ModelCases,
     NameCases,

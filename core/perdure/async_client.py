@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from perdure import operations, requests, waits
+from perdure.bridge import bridged
 from perdure.connection import Connection
 from perdure.conversion import DataConverter, JsonDataConverter
 from perdure.history import Event
@@ -78,8 +79,13 @@ class AsyncClient:
         tags: Mapping[str, str] | None = None,
         version: str | None = None,
         reuse_id_policy: ReuseIdPolicy | None = None,
+        connection: object = None,
     ) -> str:
-        """Start an orchestration instance and return its id: see `Client.schedule_new_orchestration`."""
+        """Start an orchestration instance and return its id: see `Client.schedule_new_orchestration`.
+
+        `connection` may also be one whose methods are awaited: a driver's, or SQLAlchemy's `AsyncConnection` or
+        `AsyncSession`.
+        """
         new = requests.new_instance(
             orchestrator,
             converter=self._converter,
@@ -90,7 +96,7 @@ class AsyncClient:
             version=version,
             reuse_id_policy=reuse_id_policy,
         )
-        return await self._run(operations.create(new, reuse_id_policy))
+        return await self._run(operations.create(new, reuse_id_policy, _bridged(connection)))
 
     async def get_orchestration_state(
         self, instance_id: str, *, fetch_payloads: bool = True
@@ -133,9 +139,15 @@ class AsyncClient:
             instance_id, timeout, lambda watch: waits.for_custom_status(watch, self._converter, predicate, since)
         )
 
-    async def raise_orchestration_event(self, instance_id: str, event_name: str, *, data: Any = None) -> None:
-        """Send an external event to an instance: see `Client.raise_orchestration_event`."""
-        await self._run(operations.send(requests.raise_event(instance_id, event_name, data, self._converter)))
+    async def raise_orchestration_event(
+        self, instance_id: str, event_name: str, *, data: Any = None, connection: object = None
+    ) -> None:
+        """Send an external event to an instance: see `Client.raise_orchestration_event`.
+
+        `connection` is as in `schedule_new_orchestration`.
+        """
+        message = requests.raise_event(instance_id, event_name, data, self._converter)
+        await self._run(operations.send(message, connection=_bridged(connection)))
 
     async def terminate_orchestration(self, instance_id: str, *, output: Any = None, recursive: bool = True) -> None:
         """End an instance from outside: see `Client.terminate_orchestration`."""
@@ -269,3 +281,9 @@ class _LoopSignal:
         # In this order: what is set from here on comes again.
         self._is_on_its_way = False
         self._event.set()
+
+
+def _bridged(connection: object) -> object:
+    import asyncio  # noqa: PLC0415
+
+    return None if connection is None else bridged(connection, asyncio.get_running_loop())

@@ -76,6 +76,7 @@ class Client:
         tags: Mapping[str, str] | None = None,
         version: str | None = None,
         reuse_id_policy: ReuseIdPolicy | None = None,
+        connection: object = None,
     ) -> str:
         """Start an orchestration instance and return its id.
 
@@ -89,11 +90,17 @@ class Client:
             reuse_id_policy: what to do if the id is taken. "error", the default: raise. "replace_finished": take
                 the place of an instance that has ended, of which everything is deleted; one that runs is an
                 error. "ignore": leave the instance there as it is, and return the id.
+            connection: one of yours to the same database, inside a transaction: the instance is started when that is
+                committed, and not at all when it is rolled back. A driver's connection, or a `Connection` or
+                `Session` of SQLAlchemy; see the provider's page for what it takes. An id that is taken between this
+                call and the commit is no error any more: the instance there stays, and a warning is logged.
 
         Raises:
             InstanceAlreadyExists: the id is taken.
             InvalidInstanceId, InvalidName: the id or the orchestrator's name breaks a rule.
             PayloadError: the input is not JSON that perdure stores, or too large.
+            Unsupported: `connection`, and the provider can't.
+            InvalidRequest: the connection is none that the provider can use.
         """
         new = requests.new_instance(
             orchestrator,
@@ -105,7 +112,7 @@ class Client:
             version=version,
             reuse_id_policy=reuse_id_policy,
         )
-        return self._run(operations.create(new, reuse_id_policy))
+        return self._run(operations.create(new, reuse_id_policy, connection))
 
     def get_orchestration_state(self, instance_id: str, *, fetch_payloads: bool = True) -> OrchestrationState | None:
         """Return the state of an instance, None if there is none of that id.
@@ -187,21 +194,29 @@ class Client:
             instance_id, timeout, lambda watch: waits.for_custom_status(watch, self._converter, predicate, since)
         )
 
-    def raise_orchestration_event(self, instance_id: str, event_name: str, *, data: Any = None) -> None:
+    def raise_orchestration_event(
+        self, instance_id: str, event_name: str, *, data: Any = None, connection: object = None
+    ) -> None:
         """Send an external event to an instance.
 
         Args:
             instance_id: the instance.
             event_name: what the orchestrator waits for; upper and lower case are the same.
             data: what its wait returns; at most 4 MiB as JSON.
+            connection: one of yours, as in `schedule_new_orchestration`: the event is sent when its transaction is
+                committed. The instance may be one that is started in the same transaction. If there is none by then,
+                or if it has ended, the event is dropped and a warning is logged.
 
         Raises:
             InstanceNotFound: there is none of that id.
             InstanceFinished: it has ended.
             InvalidInstanceId, InvalidName: the id or the event's name breaks a rule.
             PayloadError: the data are not JSON that perdure stores, or too large.
+            Unsupported: `connection`, and the provider can't.
+            InvalidRequest: the connection is none that the provider can use.
         """
-        self._run(operations.send(requests.raise_event(instance_id, event_name, data, self._converter)))
+        message = requests.raise_event(instance_id, event_name, data, self._converter)
+        self._run(operations.send(message, connection=connection))
 
     def terminate_orchestration(self, instance_id: str, *, output: Any = None, recursive: bool = True) -> None:
         """End an instance from outside. None of its code runs any more; activities that run are told.

@@ -124,19 +124,33 @@ def retried(function: Callable[[Hub], T], *, deadline: float = float("inf")) -> 
     raise AssertionError("the last try returns or raises")
 
 
+def _once(function: Callable[[Hub], T]) -> Operation[T]:
+    # A transaction in which something failed is as a rule of no more use; its owner knows how to begin it anew.
+    result: T = yield Call(function)
+    return result
+
+
 def connect() -> Operation[None]:
     """Open the hub."""
     yield from retried(lambda _: None)
 
 
-def create(new: NewInstanceAt, policy: ReuseIdPolicy | None) -> Operation[str]:
-    """Create an instance and return its id."""
+def create(new: NewInstanceAt, policy: ReuseIdPolicy | None, connection: object = None) -> Operation[str]:
+    """Create an instance and return its id.
+
+    Args:
+        new: what makes it.
+        policy: what to do if the id is taken.
+        connection: of the caller's, in whose transaction that happens; None: in one of its own.
+    """
 
     def attempt(hub: Hub) -> tuple[str, Outcome]:
         instance = new(hub.now())
-        return instance.id, hub.create_instances([instance])[0]
+        if connection is None:
+            return instance.id, hub.create_instances([instance])[0]
+        return instance.id, hub.enlist(connection, starts=[instance])[0]
 
-    instance_id, outcome = yield from retried(attempt)
+    instance_id, outcome = yield from retried(attempt) if connection is None else _once(attempt)
     if outcome is Outcome.EXISTS and policy != "ignore":
         info = yield from read_info(instance_id, Fields.NONE)
         # It may have ended or gone since: to name such a status as the reason would puzzle more than help.
@@ -145,25 +159,28 @@ def create(new: NewInstanceAt, policy: ReuseIdPolicy | None) -> Operation[str]:
     return instance_id
 
 
-def send(message: MessageAt, *, ends_instance: bool = False) -> Operation[None]:
+def send(message: MessageAt, *, ends_instance: bool = False, connection: object = None) -> Operation[None]:
     """Send a message.
 
     Args:
         message: what makes it.
         ends_instance: that the instance has ended is what the message was for.
+        connection: as in `create`.
     """
     unknown: OutcomeUnknown | None = None
 
     def attempt(hub: Hub) -> tuple[str, Outcome]:
         nonlocal unknown
         made = message(hub.now())
+        if connection is not None:
+            return made.instance, hub.enlist(connection, messages=[made])[0]
         try:
             return made.instance, hub.send_messages([made])[0]
         except OutcomeUnknown as error:
             unknown = error
             raise
 
-    instance_id, outcome = yield from retried(attempt)
+    instance_id, outcome = yield from retried(attempt) if connection is None else _once(attempt)
     if outcome is Outcome.NOT_FOUND:
         raise InstanceNotFound(instance_id)
     if outcome is Outcome.TERMINAL:

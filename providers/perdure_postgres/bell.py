@@ -8,7 +8,6 @@ there is none, hints are lost, and whoever waits polls.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import selectors
@@ -16,17 +15,18 @@ import socket
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import psycopg
-from psycopg import sql
+from psycopg import Notify, sql
 
 from perdure.spi import Closed, OnWake, ProviderError, Subscription
 from perdure_postgres.connection import Connection, connect
-from perdure_postgres.urls import Settings
+from perdure_postgres.urls import Settings, channel_of
 from perdure_sql.wakeup import Watch
 
-__all__ = ["Bell"]
+__all__ = ["ANYTHING", "Bell"]
 
 _LOG = logging.getLogger("perdure.postgres")
 
@@ -44,6 +44,10 @@ _CLOSE_S: Final = 2.0
 
 # Postgres takes less than 8,000 bytes.
 _MOST_BYTES: Final = 7900
+
+
+ANYTHING: Final = "[1,null]"
+"""What is told where anything may have happened."""
 
 
 class Bell:
@@ -164,6 +168,8 @@ class Bell:
     def _converse(self, db: Connection) -> None:
         """Tell and listen until the connection breaks or we are closed."""
         self._listening = {}
+        hear = partial(self._hear, db.info.backend_pid)
+        db.add_notify_handler(hear)
         told_at = 0.0
         while not self._is_over():
             self._listen(db)
@@ -172,20 +178,24 @@ class Bell:
                 waiting = bool(self._news)
             if waiting and rest <= 0:
                 self._tell(db)
-                told_at = time.monotonic()
-                continue
-            if not self._hubs and not waiting:
+                told_at, waiting = time.monotonic(), False
+            # Also what came along with an answer: of that the socket says nothing any more.
+            db.pgconn.consume_input()
+            while (notice := db.pgconn.notifies()) is not None:
+                hear(Notify(notice.relname.decode(), notice.extra.decode(), notice.be_pid))
+            if waiting:
+                self._wait(db, rest)
+            elif self._hubs:
+                self._wait(db, None)
+            else:
                 self._wait(db, _LINGER_S)
                 if self._leave():
                     return
-            else:
-                self._wait(db, rest if waiting else None)
-            self._hear(db)
 
     def _listen(self, db: Connection) -> None:
         """Listen where somebody has subscribed, and nowhere else."""
         with self._lock:
-            wanted = {self._channel(hub): hub for hub in self._hubs}
+            wanted = {channel_of(self._settings.schema, hub): hub for hub in self._hubs}
         for channel in self._listening.keys() - wanted.keys():
             db.run(sql.SQL("UNLISTEN {}").format(sql.Identifier(channel)))
         fresh = wanted.keys() - self._listening.keys()
@@ -201,18 +211,17 @@ class Bell:
             news, self._news = self._news, {}
         channels, payloads = [], []
         for hub, (work, changed) in news.items():
-            channels.append(self._channel(hub))
+            channels.append(channel_of(self._settings.schema, hub))
             payloads.append(_payload(work=work, changed=changed))
         db.run("SELECT pg_notify(n.channel, n.payload) FROM unnest(%s::text[], %s::text[]) AS n (channel, payload)",
                [channels, payloads])  # fmt: skip
 
-    def _hear(self, db: Connection) -> None:
-        for heard in db.notifies(timeout=0):
-            hub = self._listening.get(heard.channel)
-            # Our own subscribers know already what happened here.
-            if hub is not None and heard.pid != db.info.backend_pid:
-                work, changed = _read(heard.payload)
-                self._watch.announce(hub, work=work, changed=changed)
+    def _hear(self, own_pid: int, notice: Notify) -> None:
+        hub = self._listening.get(notice.channel)
+        # Our own subscribers know already what happened here.
+        if hub is not None and notice.pid != own_pid:
+            work, changed = _read(notice.payload)
+            self._watch.announce(hub, work=work, changed=changed)
 
     def _wait(self, db: Connection | None, seconds: float | None) -> None:
         """Wait until the server or somebody here says something."""
@@ -224,11 +233,6 @@ class Bell:
         with suppress(BlockingIOError):
             while self._inner.recv(4096):
                 pass
-
-    def _channel(self, hub: str) -> str:
-        # Names of channels are shorter than those of schemas and hubs may be, and shared by a whole database.
-        digest = hashlib.sha256(f"{self._settings.schema}\0{hub}".encode()).hexdigest()
-        return f"perdure_{digest[:32]}"
 
 
 def _payload(*, work: bool, changed: set[str] | None) -> str:

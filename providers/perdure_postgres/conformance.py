@@ -84,6 +84,12 @@ class PostgresAdapter(Adapter):
                 ((counts[table.name],),) = counted
         return counts
 
+    @contextmanager
+    def transaction(self) -> Iterator[object]:
+        settings = Settings.parse(ProviderURL.parse(self.url))
+        with psycopg.connect(settings.conninfo) as caller:
+            yield caller
+
     def _connect(self) -> Connection:
         return connect(Settings.parse(ProviderURL.parse(self.url)), "Postgres")
 

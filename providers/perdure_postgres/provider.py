@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import threading
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from perdure.spi import (
     Subscription,
     checks,
 )
-from perdure_postgres.urls import OPTIONS, Settings
+from perdure_postgres.urls import OPTIONS, Settings, channel_of
 
 # What needs the driver or SQLAlchemy is imported where it is first used, so that importing the provider to
 # look at it, or to be told of a wrong URL, costs nothing.
@@ -60,6 +61,7 @@ class PostgresProvider(Provider):
             server_clock=True,
             tag_query=True,
             purge_cascade=True,
+            caller_transaction=True,
         )
         self._label = f"Postgres at {self.url}"
         self._store: Store | None = None
@@ -104,7 +106,9 @@ class PostgresProvider(Provider):
     def create_hub(self, name: str) -> Outcome:
         checks.check_hub_name(name)
         store = self.store()
-        created = store.write(lambda db: db.run(store.statements.create_hub, {"name": name}).fetchone())
+        # Random, so that a hub of the same name in another database has another one.
+        made = {"key": secrets.randbits(62) + 1, "name": name}
+        created = store.write(lambda db: db.run(store.statements.create_hub, made).fetchone())
         return Outcome.EXISTS if created is None else Outcome.OK
 
     def delete_hub(self, name: str) -> Outcome:
@@ -165,6 +169,10 @@ class PostgresProvider(Provider):
         bell = self._bell
         if bell is not None and (work or changed):
             bell.announce(hub, work=work, changed=changed)
+
+    def channel(self, hub: str) -> str | None:
+        """Return the channel on which a hub's subscribers are told; None: nobody is."""
+        return channel_of(self._settings.schema, hub) if self._settings.notify else None
 
     def subscribe(self, hub: str, on_wake: OnWake) -> Subscription | None:
         """Subscribe to a hub; the subscription ends with this provider."""

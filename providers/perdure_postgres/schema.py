@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 # Rows of these come and go, or are rewritten, thousands of times a second. Room is left in a page for the next version
 # of a row, and what is dead is swept after a fixed number of changes, however large the table was meanwhile.
-_BUSY: Final = ("instances", "activities", "inbox", "states", "remembered")
+_BUSY: Final = ("instances", "activities", "inbox", "intake", "states", "remembered")
 _STORAGE: Final = {
     "autovacuum_vacuum_scale_factor": "0.02",
     "autovacuum_vacuum_threshold": "2000",

@@ -7,11 +7,25 @@ kind of change to many rows is one statement.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
 from psycopg import sql
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, LargeBinary, Select, Text, any_, bindparam, literal
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Column,
+    ColumnElement,
+    Index,
+    LargeBinary,
+    MetaData,
+    Select,
+    Text,
+    any_,
+    bindparam,
+    literal,
+)
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.sql.schema import Table
 
@@ -21,9 +35,40 @@ from perdure_sql import Tables, info_select
 from perdure_sql.effects import ALL, Effect
 from perdure_sql.rows import HOT
 
-__all__ = ["DIALECT", "Statements", "compiled", "statements"]
+__all__ = ["DIALECT", "Foreign", "Statements", "compiled", "statements"]
 
 DIALECT: Final = PGDialect_psycopg(paramstyle="pyformat")  # type: ignore[no-untyped-call]  # as it comes
+
+
+@dataclass(slots=True, frozen=True)
+class Foreign:
+    """A statement for other people's sessions, whose drivers may know places only, and no names."""
+
+    places: str
+    """With `%s` for each value."""
+    names: str
+    """With `:value0`, `:value1`..., as SQLAlchemy has it."""
+
+
+def _intake(metadata: MetaData) -> None:
+    """Add the table in which callers' transactions put down what is to happen with their commit.
+
+    It refers to nothing and nothing to it, so that a row of a transaction that is still open is in nobody's way.
+    """
+    Table(
+        "perdure_intake",
+        metadata,
+        Column("seq", BigInteger(), primary_key=True),
+        Column("hub", BigInteger(), nullable=False),
+        Column("kind", Text(), nullable=False),
+        # Whose start it is, or to whom it is sent.
+        Column("target", Text(collation="C"), nullable=False),
+        # All but the payloads, as JSON.
+        Column("body", Text(), nullable=False),
+        Column("payload", LargeBinary(), nullable=False),
+        Column("input", LargeBinary(), nullable=True),
+        Index("perdure_intake_front", "hub", "seq"),
+    )
 
 
 def _within(column: ColumnElement[Any], values: Sequence[str]) -> ColumnElement[bool]:
@@ -51,7 +96,10 @@ class Statements:
 
     def __init__(self, schema: str) -> None:
         self.schema = schema
-        self.tables = Tables(greatest="greatest", within=_within, collation="C", schema=schema, tie="key", stored=True)
+        self.tables = Tables(
+            greatest="greatest", within=_within, collation="C", schema=schema, tie="key", stored=True, numbered=False
+        )
+        _intake(self.tables.metadata)
         self.effects = {effect: self._effect(effect) for effect in ALL}
 
         # At the front of every transaction that writes. The lock says that the hub may not be deleted meanwhile.
@@ -69,9 +117,15 @@ class Statements:
         self.clock = self.text("SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint")
 
         self.create_hub = self.text(
-            "INSERT INTO {hubs} (name) VALUES (%(name)s) ON CONFLICT (name) DO NOTHING RETURNING key"
+            "INSERT INTO {hubs} (key, name) VALUES (%(key)s, %(name)s) ON CONFLICT (name) DO NOTHING RETURNING key"
         )
-        self.find_hub = self.text("SELECT key FROM {hubs} WHERE name = %(name)s")
+        # And whether something waits in the intake, for which nobody should have to ask twice.
+        self.find_hub = self.text(
+            """
+            SELECT h.key, EXISTS (SELECT FROM {intake} AS i WHERE i.hub = h.key) FROM {hubs} AS h
+            WHERE h.name = %(name)s
+            """
+        )
         self.list_hubs = self.text("SELECT name FROM {hubs} ORDER BY name")
         self.wipe_hub = [
             *(
@@ -80,6 +134,8 @@ class Statements:
                 )
                 for name in ("inbox", "history", "remembered", "inputs", "states", "tags")
             ),
+            # What a transaction put down that was committed after its hub had gone goes with the next one.
+            self.text("DELETE FROM {intake} WHERE hub = %(hub)s OR hub NOT IN (SELECT key FROM {hubs})"),
             self.text("DELETE FROM {activities} WHERE hub = %(hub)s"),
             self.text("DELETE FROM {instances} WHERE hub = %(hub)s"),
             self.text("DELETE FROM {hubs} WHERE key = %(hub)s"),
@@ -130,8 +186,36 @@ class Statements:
             WHERE key = ANY (%(keys)s::bigint[]) AND hub = %(hub)s ORDER BY key FOR UPDATE
             """
         )
+        self._takes_in()
         self._claims(hot)
         self._reads()
+
+    def _takes_in(self) -> None:
+        # At most so many, and of those no more than fit into so many bytes, the first always.
+        self.intake_front = self.text(
+            """
+            SELECT seq, kind, target, body, payload, input FROM (
+                SELECT *, sum(size) OVER (ORDER BY seq) - size AS before FROM (
+                    SELECT *, octet_length(payload) + coalesce(octet_length(input), 0) AS size
+                    FROM {intake} WHERE hub = %(hub)s ORDER BY seq LIMIT %(most)s) AS front) AS sized
+            WHERE before < %(bytes)s ORDER BY seq
+            """
+        )
+        self.take_in = self.text("DELETE FROM {intake} WHERE hub = %(hub)s AND seq = ANY (%(seqs)s::bigint[])")
+        # These run in sessions of other people's.
+        put = """
+            INSERT INTO {intake} (hub, kind, target, body, payload, input)
+            SELECT h.key, CAST({} AS text), CAST({} AS text), CAST({} AS text), CAST({} AS bytea), CAST({} AS bytea)
+            FROM {hubs} AS h WHERE h.key = CAST({} AS bigint) AND h.name = CAST({} AS text) RETURNING seq
+            """
+        self.put_down = self._foreign(put)
+        self.put_down_and_tell = self._foreign(
+            f"WITH put AS ({put}) SELECT pg_notify(CAST({{}} AS text), CAST({{}} AS text)) FROM put"
+        )
+        self.put_down_start = self._foreign(
+            "SELECT 1 FROM {intake} WHERE kind = 'start' AND hub = CAST({} AS bigint) AND target = CAST({} AS text) "
+            "LIMIT 1"
+        )
 
     def _claims(self, hot: str) -> None:
         # The front of each name's stretch of the index, and nothing behind it. Locked by nobody: it is but a proposal.
@@ -317,12 +401,24 @@ class Statements:
 
     def text(self, text: str) -> bytes:
         """Return a statement in which tables stand as `{instances}`."""
+        return sql.SQL(text).format(**self._names()).as_bytes()
+
+    def _foreign(self, text: str) -> Foreign:
+        """Return a statement in which values stand as `{}` and tables as in `text`."""
+        count = text.count("{}")
+        blank = sql.SQL(text).format(*(sql.SQL("{}") for _ in range(count)), **self._names()).as_string()
+        return Foreign(
+            places=blank.format(*["%s"] * count),
+            names=blank.replace(":", "\\:").format(*(f":value{place}" for place in range(count))),
+        )
+
+    def _names(self) -> dict[str, sql.Composable]:
         names: dict[str, sql.Composable] = {
             table.name.removeprefix("perdure_"): sql.Identifier(self.schema, table.name)
             for table in self.tables.metadata.sorted_tables
         }
         names["key_blocks"] = sql.Literal(sql.Identifier(self.schema, "perdure_key_blocks").as_string())
-        return sql.SQL(text).format(**names).as_bytes()
+        return names
 
     def _effect(self, effect: Effect) -> tuple[bytes, list[type[Array]]]:
         """Compile a kind of change; its parameters are the columns of the rows, each as an array of the kind given."""

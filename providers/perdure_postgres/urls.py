@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Final
 
 from perdure.spi import InvalidRequest, ProviderURL
 
-__all__ = ["OPTIONS", "Settings"]
+__all__ = ["OPTIONS", "Settings", "channel_of"]
 
 OPTIONS: Final = frozenset({"migrate", "notify", "pool_size", "schema"})
 
 _SCHEMA_BYTES: Final = 63
 """Postgres cuts longer names, so that two of them might be one."""
+
+_FORBIDDEN: Final = frozenset("\0%{}")
+"""They mean something in the texts of statements."""
 
 _MAX_POOL: Final = 1000
 
@@ -47,9 +51,10 @@ class Settings:
             raise InvalidRequest(f"{url} asks for the driver {driver!r}; perdure uses psycopg: write {scheme}://...")
         options = url.options
         schema = options.get("schema", "perdure")
-        if len(schema.encode()) > _SCHEMA_BYTES or "\0" in schema or schema.startswith("pg_"):
+        if len(schema.encode()) > _SCHEMA_BYTES or schema.startswith("pg_") or not _FORBIDDEN.isdisjoint(schema):
             raise InvalidRequest(
-                f"op_schema is {schema!r} in {url}; it can have up to {_SCHEMA_BYTES} bytes, and not begin with pg_"
+                f"op_schema is {schema!r} in {url}; it can have up to {_SCHEMA_BYTES} bytes, not begin with pg_, and "
+                "hold neither % nor braces"
             )
         size = options.get("pool_size", "10")
         if not (size.isascii() and size.isdigit() and 1 <= int(size) <= _MAX_POOL):
@@ -64,6 +69,13 @@ class Settings:
             notify=options.get("notify", "on") == "on",
             migrate="migrate" in options,
         )
+
+
+def channel_of(schema: str, hub: str) -> str:
+    """Return the name of the channel for notifications about a hub."""
+    # Such names are shorter than those of schemas and hubs may be, and shared by a whole database.
+    digest = hashlib.sha256(f"{schema}\0{hub}".encode()).hexdigest()
+    return f"perdure_{digest[:32]}"
 
 
 def _choose(url: ProviderURL, option: str, choices: tuple[str, ...]) -> None:

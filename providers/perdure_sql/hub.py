@@ -34,6 +34,7 @@ from perdure.spi import (
     Release,
     TurnBatch,
     TurnCommit,
+    Unsupported,
     checks,
 )
 from perdure_sql.activities import claim_activities, complete_activities
@@ -169,6 +170,12 @@ class SqlHub(Hub):
 
     def pump(self, budget_ms: int = 50) -> PumpResult:
         return sweep(self._alone, budget_ms)
+
+    def _check_enlisted(self, starts: Sequence[NewInstance], messages: Sequence[Message]) -> None:
+        if not self._capabilities.caller_transaction:
+            raise Unsupported("caller_transaction")
+        checks.check_new_instances(starts, self._limits, self._clock())
+        checks.check_messages(messages, self._limits, self._clock())
 
     def _alone(self, operation: Callable[[Work], T]) -> T:
         return self._write(operation, Reach())

@@ -33,6 +33,13 @@ class Reach:
         return cls(ids=set(ids), creates=len(ids))
 
     @classmethod
+    def of_enlisted(cls, starts: Iterable[NewInstance], messages: Iterable[Message]) -> Reach:
+        """Return what creating, and sending after that, reaches."""
+        reach = cls.of_instances(starts)
+        reach.ids.update(message.instance for message in messages)
+        return reach
+
+    @classmethod
     def of(cls, exchange: Exchange) -> Reach:
         """Return what a round of an engine reaches, each part of which may be empty."""
         reach = cls()

@@ -47,6 +47,7 @@ class Tables:
         tie: what stands last in an index by which claims go on: those that became available together come in this
             order. None where every index ends with the key by itself.
         stored: whether computed columns must be stored for an index on them; None where that doesn't matter.
+        numbered: whether the database gives hubs and instances their keys; if not, the provider does.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Tables:
         schema: str | None = None,
         tie: str | None = None,
         stored: bool | None = None,
+        numbered: bool = True,
     ) -> None:
         self.within = within
         last = () if tie is None else (tie,)
@@ -81,7 +83,7 @@ class Tables:
         self.hubs = Table(
             "perdure_hubs",
             metadata,
-            Column("key", _KEY, primary_key=True),
+            Column("key", _KEY, primary_key=True, autoincrement=numbered),
             words("name"),
             Index("perdure_hubs_name", "name", unique=True),
             sqlite_autoincrement=True,
@@ -90,7 +92,7 @@ class Tables:
         self.instances = Table(
             "perdure_instances",
             metadata,
-            Column("key", _KEY, primary_key=True),
+            Column("key", _KEY, primary_key=True, autoincrement=numbered),
             _int("hub"),
             words("id"),
             words("generation"),

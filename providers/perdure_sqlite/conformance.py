@@ -78,3 +78,8 @@ class SQLiteAdapter(Adapter):
 
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(database_path(ProviderURL.parse(self.url)), timeout=10)
+
+    @contextmanager
+    def transaction(self) -> Iterator[object]:
+        with closing(sqlite3.connect(database_path(ProviderURL.parse(self.url)), timeout=60)) as caller, caller:
+            yield caller

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from perdure.spi import Millis, OnWake, PumpResult, Subscription
+from perdure.spi import Message, Millis, NewInstance, OnWake, Outcome, PumpResult, Subscription
 from perdure_sql import Reader, SqlHub, Work
+from perdure_sql.instances import create_instances
+from perdure_sql.messages import send_messages
 from perdure_sql.reach import Reach
+from perdure_sqlite.callers import borrowed
 from perdure_sqlite.reader import FIND_HUB, SQLiteReader
 from perdure_sqlite.statements import TABLES
 from perdure_sqlite.transaction import SQLiteTransaction
@@ -52,6 +55,16 @@ class SQLiteHub(SqlHub):
     def _key(self, db: sqlite3.Connection) -> int:
         found = db.execute(FIND_HUB, (self.name,)).fetchone()
         return self._found(None if found is None else found[0])
+
+    def enlist(
+        self, connection: object, *, starts: Sequence[NewInstance] = (), messages: Sequence[Message] = ()
+    ) -> list[Outcome]:
+        self._check_enlisted(starts, messages)
+        # The caller is the writer until the transaction ends: it may do all of it at once.
+        with borrowed(connection, self._provider.store().path) as db:
+            reach = Reach.of_enlisted(starts, messages)
+            work = Work(SQLiteTransaction(db, self._now), self._key(db), self._limits, reach)
+            return [*create_instances(work, starts), *send_messages(work, messages)]
 
     def pump(self, budget_ms: int = 50) -> PumpResult:
         swept = super().pump(budget_ms)

@@ -57,6 +57,7 @@ class SQLiteProvider(Provider):
         push="process",
         tag_query=True,
         purge_cascade=True,
+        caller_transaction=True,
     )
     limits = Limits()
 

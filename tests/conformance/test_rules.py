@@ -190,7 +190,7 @@ def test_what_is_declared_is_put_to_its_case(session: Session) -> None:
 
 
 def test_every_capability_that_an_operation_uses_has_its_negative_check() -> None:
-    reserved = {"read_lag_ms", "status_query", "caller_transaction"}
+    reserved = {"read_lag_ms", "status_query"}
     assert NEGATIVE_CHECKS.keys() == set(Capabilities.__dataclass_fields__) - reserved
 
 

@@ -31,6 +31,7 @@ MODULES: Final = (
     "purge",
     "queries",
     "timers",
+    "transactions",
     "wakeup",
 )
 

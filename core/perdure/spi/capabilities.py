@@ -45,7 +45,7 @@ class Capabilities:
     purge_cascade: bool = False
     """`PurgeRequest.cascade` works."""
     caller_transaction: bool = False
-    """Reserved for starts and events inside the caller's transaction; no operation uses it in SPI 0.x."""
+    """`Hub.enlist` works."""
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)

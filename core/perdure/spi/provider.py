@@ -30,7 +30,7 @@ from typing import ClassVar, Self
 
 from perdure.spi.capabilities import Capabilities, Limits
 from perdure.spi.clock import Clock, Millis
-from perdure.spi.errors import InvalidRequest
+from perdure.spi.errors import InvalidRequest, Unsupported
 from perdure.spi.records import (
     ActivityBatch,
     ActivityDone,
@@ -406,6 +406,31 @@ class Hub(ABC):
             activities=activities,
             now=self.now(),
         )
+
+    def enlist(
+        self, connection: object, *, starts: Sequence[NewInstance] = (), messages: Sequence[Message] = ()
+    ) -> list[Outcome]:
+        """Put down starts, then messages, in the caller's own transaction, on the caller's own connection.
+
+        When that transaction is committed, they take effect as by `create_instances` and then `send_messages`, those of
+        one transaction in the order in which they were put down: every call that begins afterwards finds them. When it
+        is rolled back, nothing is left of them.
+
+        Returns, by item, starts first, the outcome as far as it is known before the commit; with any but `OK` and
+        `REPLACED` the item was not put down. What turns out only later to be in vain (an id that was taken meanwhile, a
+        target that has ended or never came to be) is dropped and logged.
+
+        Provider must: lock nothing that others wait for, so that a transaction that stays open for long holds nobody up
+        (a database that has a single writer can't, and says so in its docs); leave the transaction usable where it
+        raises for an argument. `Limits.max_pending` may be passed over.
+
+        Raises:
+            Unsupported: `caller_transaction` is not declared.
+            InvalidRequest: the connection is none that can be used, to another database, or in no transaction.
+            BadId, TooLarge, InvalidRequest: as `create_instances` and `send_messages`.
+        """
+        del connection, starts, messages
+        raise Unsupported("caller_transaction")
 
     def pump(self, budget_ms: int = 50) -> PumpResult:
         """Do housekeeping for about `budget_ms`: roll redo records forward, sweep remembered ids.

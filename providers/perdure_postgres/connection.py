@@ -12,7 +12,7 @@ from psycopg.types.numeric import Int8BinaryDumper, Int8Dumper
 from psycopg.types.string import BytesBinaryDumper, StrBinaryDumper
 from psycopg_pool import ConnectionPool
 
-from perdure.spi import InvalidRequest
+from perdure.spi import InvalidRequest, ProviderUnavailable
 from perdure_postgres import arrays
 from perdure_postgres.errors import translate
 from perdure_postgres.urls import Settings
@@ -29,6 +29,9 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "keepalives_count": 4,
     "application_name": "perdure",
 }
+
+_OLDEST: Final = 150_000
+"""The first version that is tested, as the server writes it."""
 
 WAIT_S: Final = 10.0
 """How long a call waits for a connection before it raises `Transient`."""
@@ -53,7 +56,7 @@ def connect(settings: Settings, store: str) -> Connection:
     """Open one connection.
 
     Raises:
-        ProviderUnavailable: there is no server, or no such database.
+        ProviderUnavailable: there is no server, or no such database, or it is none that we can use.
         AuthFailed: it refused the credentials.
         InvalidRequest: the URL has a parameter that libpq doesn't know.
     """
@@ -62,7 +65,25 @@ def connect(settings: Settings, store: str) -> Connection:
         _configure(made)
     except psycopg.Error as error:
         raise translate(error, "open", store) from error
+    try:
+        _check_server(made, store)
+    except ProviderUnavailable:
+        made.close()
+        raise
     return made
+
+
+def _check_server(connection: Connection, store: str) -> None:
+    version = connection.info.server_version
+    if version < _OLDEST:
+        raise ProviderUnavailable(
+            f"{store} is PostgreSQL {version // 10000}; perdure needs {_OLDEST // 10000} or newer: upgrade the server"
+        )
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise ProviderUnavailable(
+            f"{store} stores text as {encoding}, which can't hold every id; make a database with ENCODING 'UTF8'"
+        )
 
 
 def connect_pool(settings: Settings) -> ConnectionPool[Connection]:
@@ -87,8 +108,14 @@ def _arguments(settings: Settings) -> dict[str, Any]:
     except psycopg.Error:
         # What libpq says of it would quote the password.
         raise InvalidRequest("the URL has a parameter that libpq doesn't know, or a value that it can't read") from None
-    # A pooler in transaction mode gives a transaction any session: what was prepared in one isn't there in the next.
-    return {**_DEFAULTS, **given, "autocommit": True, "prepare_threshold": 5 if settings.notify else None}
+    ours: dict[str, Any] = {
+        "autocommit": True,
+        # In which arrays are packed, whatever the role or the environment prefers.
+        "client_encoding": "UTF8",
+        # A pooler in transaction mode gives a transaction any session: what was prepared in one isn't in the next.
+        "prepare_threshold": 5 if settings.notify else None,
+    }
+    return {**_DEFAULTS, **given, **ours}
 
 
 def _configure(connection: psycopg.Connection[Any]) -> None:

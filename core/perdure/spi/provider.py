@@ -217,7 +217,7 @@ class Hub(ABC):
         * answer `more` and `next_due` for what this very request could claim. `next_due` is now where `more` is
           True, else the earliest of due times, ends of release delays, and expiries of leases under which work
           waits: later than now, maybe early, never late, and None exactly where nothing is in sight. Rows skipped
-          because somebody locks them count as now + 10 ms; they don't make `more` True.
+          because somebody locks them count as now + 10 ms; `more` may count them where the claim got `max_items`.
 
         `max_items` over `Limits.max_batch` is capped; 0 claims nothing.
 

@@ -173,16 +173,17 @@ class Bell:
         told_at = 0.0
         while not self._is_over():
             self._listen(db)
+            # Also what came along with an answer: of that the socket says nothing any more.
+            db.pgconn.consume_input()
+            while (notice := db.pgconn.notifies()) is not None:
+                hear(Notify(notice.relname.decode(), notice.extra.decode(), notice.be_pid))
             rest = told_at + _PAUSE_S - time.monotonic()
             with self._lock:
                 waiting = bool(self._news)
             if waiting and rest <= 0:
                 self._tell(db)
-                told_at, waiting = time.monotonic(), False
-            # Also what came along with an answer: of that the socket says nothing any more.
-            db.pgconn.consume_input()
-            while (notice := db.pgconn.notifies()) is not None:
-                hear(Notify(notice.relname.decode(), notice.extra.decode(), notice.be_pid))
+                told_at = time.monotonic()
+                continue
             if waiting:
                 self._wait(db, rest)
             elif self._hubs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, LiteralString, TypeAlias
 
@@ -36,9 +37,27 @@ _OLDEST: Final = 150_000
 WAIT_S: Final = 10.0
 """How long a call waits for a connection before it raises `Transient`."""
 
+_PLANS_FOR_S: Final = (0.1, 10.0)
+"""The first and the longest time for which a session keeps its plans."""
+
 
 class Connection(psycopg.Connection[tuple[Any, ...]]):
     """A session in which every statement goes through `run`. Transactions are begun and ended by statements of ours."""
+
+    _plans_until = 0.0
+    _plans_for_s: float = _PLANS_FOR_S[0]
+
+    def forget_plans(self) -> None:
+        """Have plans made anew now and then, soon at first.
+
+        A plan that was made while a table was all but empty reads all of it, and the server keeps it until it next
+        gathers statistics, a minute later as a rule: by then a store that has just been made may hold much.
+        """
+        now = time.monotonic()
+        if self.prepare_threshold is not None and now >= self._plans_until:
+            self._plans_until = now + self._plans_for_s
+            self._plans_for_s = min(2 * self._plans_for_s, _PLANS_FOR_S[1])
+            self.run("DISCARD PLANS")
 
     def run(
         self, statement: bytes | LiteralString | sql.Composed, parameters: Parameters | None = None

@@ -102,17 +102,22 @@ class Statements:
         _intake(self.tables.metadata)
         self.effects = {effect: self._effect(effect) for effect in ALL}
 
-        # At the front of every transaction that writes. The lock says that the hub may not be deleted meanwhile.
+        # At the front of every transaction that writes. The lock says that the hub may not be deleted meanwhile. To plan
+        # takes longer than to run most of these statements, and comes to the same whatever their values are.
         self.begin = self.text(
             """
             SELECT set_config('lock_timeout', '10s', true),
                    set_config('idle_in_transaction_session_timeout', '60s', true),
+                   set_config('plan_cache_mode', 'force_generic_plan', true),
+                   set_config('jit', 'off', true),
                    set_config('synchronous_commit',
                               CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
                               ELSE current_setting('synchronous_commit') END, true),
                    pg_advisory_xact_lock_shared(hashtextextended(%(place)s, 0))
             """
         )
+        # What is made for one call may be as different as its values.
+        self.plan_anew = self.text("SELECT set_config('plan_cache_mode', 'force_custom_plan', true)")
         self.lock_hub = self.text("SELECT pg_advisory_xact_lock(hashtextextended(%(place)s, 0))")
         self.clock = self.text("SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint")
 

@@ -72,6 +72,7 @@ class Store:
 
         def run(db: Connection) -> T:
             with db.pipeline():
+                db.forget_plans()
                 if not snapshot:
                     return work(db)
                 db.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -140,6 +141,7 @@ class Store:
         committing = False
         try:
             with db.pipeline():
+                db.forget_plans()
                 db.run("BEGIN ISOLATION LEVEL READ COMMITTED")
                 result = work(db)
                 # Sent behind what was written last: where any of that fails, the server doesn't come to it.

@@ -133,6 +133,7 @@ class PostgresTransaction(Transaction):
         return _not_before(now, self._value(self._say.next_activity, asked))
 
     def select(self, statement: Select[Any]) -> Sequence[Sequence[Any]]:
+        self._db.run(self._say.plan_anew)
         return self._db.run(*compiled(statement)).fetchall()
 
     def family(self, hub: int, instance: str) -> Iterable[str]:

@@ -4,14 +4,14 @@ Measures one call of each kind in an empty hub, and in one with 100,000 ready in
 5,000 idle timers, 100,000 finished instances and 20,000 activities that nobody asks for. The two hubs are in stores
 of their own and measured by turns, within one run:
 
-    python benchmarks/claims.py [--ready 100000] [--timers 5000] [--finished 100000] [--rounds 200] [URL ...]
+    python benchmarks/claims.py sqlite:////tmp/claims.db postgresql://user:password@127.0.0.1/postgres
 
-It prints the medians in ms and their ratio, and that three times for SQL stores: right after loading, when the database
-has no statistics; with statistics; and for a handle that was at work when the store was empty and had statistics that
-say so, so that its plans are made for an empty store. Then what claims of any name cost by how many names there are.
+It prints the medians in ms and their ratio: right after loading, when what the load left behind was not swept up yet;
+after `VACUUM ANALYZE` (as autovacuum does every minute); and for a handle that was at work when the store was empty,
+and so may have made plans for an empty one. Then what claims of any name cost by how many names there are.
 
-A store that a URL names gets two hubs more, `benchmark-...`, which are deleted in the end; its hubs share the tables,
-and its statistics are gathered by ANALYZE.
+Of each URL it makes several stores: schemas `benchmark_...`, or files beside the one that is named. They are deleted in
+the end. A Postgres for it is started by `python -m tests.servers`.
 """
 
 import argparse
@@ -22,11 +22,10 @@ import statistics
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
-
-import stores
 
 import perdure
 from perdure.spi import (
@@ -40,7 +39,7 @@ from perdure.spi import (
     NewActivity,
     NewInstance,
     OrchestrationStatus,
-    Provider,
+    ProviderURL,
     Release,
     TurnCommit,
     TurnItem,
@@ -217,8 +216,7 @@ class Stage:
         sent = Message(id=uuid.uuid4().hex, instance=self.target, payload=b'{"kind":"EventRaised"}')
         start = time.perf_counter()
         self.hub.send_messages([sent])
-        spent = time.perf_counter() - start
-        return spent
+        return time.perf_counter() - start
 
     def _give_back(self, leases: Sequence[Lease], count: int) -> None:
         if len(leases) != count:
@@ -248,89 +246,78 @@ def show(title: str, medians: dict[str, list[float]]) -> None:
 
 
 class Store:
-    """Two places for hubs: in stores of their own where that can be had, else two hubs of one store.
+    """Several stores made of one URL.
 
     Args:
-        url: of one of them.
-        is_ours: whether the store was made for this.
+        url: of a SQLite file or a Postgres database.
     """
 
-    def __init__(self, url: str, *, is_ours: bool) -> None:
-        self.url = url
-        self.is_sql = not url.startswith("memory")
-        self._is_ours = is_ours
-        self._made: list[tuple[str, str]] = []
-
-    def place(self, name: str) -> tuple[str, str]:
-        """Return the URL and the name of a hub."""
-        url = self.url
-        if self._is_ours:
-            # A schema, a file, a name of its own.
-            options = f"?op_schema={name}" if url.startswith("postgres") else ""
-            url = url.replace("benchmark.db", f"{name}.db").replace("//benchmark", f"//{name}") + options
-        self._made.append((url, f"benchmark-{name}"))
-        return self._made[-1]
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._made: list[str] = []
 
     @contextmanager
-    def hub(self, place: tuple[str, str]) -> Iterator[Hub]:
-        """Open a handle of its own."""
-        url, name = place
-        with opened(url) as provider:
-            provider.create_hub(name)
-            yield provider.hub(name)
+    def hub(self, name: str) -> Iterator[Hub]:
+        """Open a handle of its own on the hub of the store of this name."""
+        if self._url.startswith("sqlite"):
+            url = f"{self._url.removesuffix('.db')}-{name}.db"
+        else:
+            url = f"{self._url}{'&' if '?' in self._url else '?'}op_schema=benchmark_{name}"
+        self._made.append(name)
+        with perdure.connect(url) as provider:
+            provider.create_hub("benchmark")
+            yield provider.hub("benchmark")
 
-    def analyze(self, *places: tuple[str, str]) -> None:
-        """Have the database look at what its tables hold."""
-        for url, _ in places:
-            if url.startswith("sqlite"):
-                with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file:
+    def sweep(self) -> None:
+        """Have the databases sweep up what is dead, and look at what their tables hold."""
+        for name in dict.fromkeys(self._made):
+            if self._url.startswith("sqlite"):
+                with closing(sqlite3.connect(self._file(name))) as file:
                     file.execute("ANALYZE")
-            elif url.startswith("postgres"):
-                import psycopg  # noqa: PLC0415
-
-                with psycopg.connect(url.partition("?")[0], autocommit=True) as session:
-                    session.execute("VACUUM ANALYZE")
+        if not self._url.startswith("sqlite"):
+            self._execute("VACUUM ANALYZE")
 
     def clear(self) -> None:
-        """Delete the hubs."""
-        for url, name in self._made:
-            if not self._is_ours:
-                with opened(url) as provider:
-                    provider.delete_hub(name)
+        """Delete the stores."""
+        for name in dict.fromkeys(self._made):
+            if self._url.startswith("sqlite"):
+                for suffix in ("", "-wal", "-shm"):
+                    Path(f"{self._file(name)}{suffix}").unlink(missing_ok=True)
+            else:
+                self._execute(f"DROP SCHEMA IF EXISTS benchmark_{name} CASCADE")
 
+    def _file(self, name: str) -> str:
+        return f"{self._url.removeprefix('sqlite:///').removesuffix('.db')}-{name}.db"
 
-@contextmanager
-def opened(url: str) -> Iterator[Provider]:
-    """Open a provider."""
-    with perdure.connect(url) as provider:
-        yield provider
+    def _execute(self, statement: str) -> None:
+        import psycopg  # noqa: PLC0415
+
+        with psycopg.connect(self._url, autocommit=True) as session:
+            session.execute(statement.encode())
 
 
 def loaded(store: Store, load: Load, rounds: int) -> None:
-    """Compare an empty hub and a loaded one, right after loading and with statistics."""
-    places = store.place("empty"), store.place("loaded")
-    with ExitStack() as stack:
-        stages = [Stage(stack.enter_context(store.hub(place))) for place in places]
-        with store.hub(places[1]) if store.is_sql else ExitStack() as other:
-            fill(other if isinstance(other, Hub) else stages[1].hub, load)
+    """Compare an empty hub and a loaded one."""
+    with store.hub("empty") as empty, store.hub("loaded") as full:
+        stages = [Stage(empty), Stage(full)]
+        with store.hub("loaded") as other:
+            fill(other, load)
         for stage in stages:
             stage.prepare()
         show("right after loading", by_turns(stages, rounds))
-        if store.is_sql:
-            store.analyze(*places)
-            show("with statistics", by_turns(stages, rounds))
+        store.sweep()
+        show("swept up", by_turns(stages, rounds))
 
 
 def surprised(store: Store, load: Load, rounds: int) -> None:
-    """Compare them for handles whose plans were made when both were empty, and known to be."""
-    places = store.place("empty2"), store.place("loaded2")
-    with ExitStack() as stack:
-        stages = [Stage(stack.enter_context(store.hub(place))) for place in places]
-        store.analyze(*places)
+    """Compare them for handles that were at work when both were empty, and known to be."""
+    with store.hub("empty2") as empty, store.hub("loaded2") as full:
+        stages = [Stage(empty), Stage(full)]
+        store.sweep()
         for stage in stages:
             stage.prepare()
         by_turns(stages, 20)
-        with store.hub(places[1]) as other:
+        with store.hub("loaded2") as other:
             fill(other, load)
         show("with plans made for an empty store", by_turns(stages, rounds))
 
@@ -345,8 +332,7 @@ def any_name(store: Store, load: Load, rounds: int) -> None:
     }
     print(f"{'claims of 16 instances of any name':<44}{'median ms':>10}", flush=True)
     for number, (title, (names, each, due)) in enumerate(kinds.items()):
-        place = store.place(f"any{number}")
-        with store.hub(place) as hub:
+        with store.hub(f"any{number}") as hub:
             far = hub.now() + due if due else 0
             found = itertools.chain.from_iterable(batch for name in names for batch in new(name, each, far))
             while batch := list(itertools.islice(found, BATCH)):
@@ -364,7 +350,9 @@ def any_name(store: Store, load: Load, rounds: int) -> None:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description="What claims cost in a hub full of what they don't ask for.")
-    parser.add_argument("urls", nargs="*", metavar="URL", help="by default memory, SQLite and all Postgres versions")
+    parser.add_argument(
+        "urls", nargs="+", metavar="URL", help="of a SQLite file that isn't there, or a Postgres database"
+    )
     parser.add_argument("--ready", type=int, default=100_000)
     parser.add_argument("--timers", type=int, default=5_000)
     parser.add_argument("--finished", type=int, default=100_000)
@@ -372,18 +360,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=200)
     options = parser.parse_args()
     load = Load(ready=options.ready, timers=options.timers, finished=options.finished, activities=options.activities)
-    for label in stores.labels(options.urls, ["memory", "sqlite"]):
-        # Nobody gathers statistics but this benchmark.
-        with stores.opened(label, autovacuum="off") as url:
-            store = Store(url, is_ours=label not in options.urls)
-            print(f"\n{label if store else url}: medians of {options.rounds} calls, ms")
-            try:
-                loaded(store, load, options.rounds)
-                if store.is_sql:
-                    surprised(store, load, options.rounds)
-                any_name(store, load, options.rounds)
-            finally:
-                store.clear()
+    for url in options.urls:
+        store = Store(url)
+        print(f"\n{ProviderURL.parse(url)}: medians of {options.rounds} calls, ms")
+        try:
+            loaded(store, load, options.rounds)
+            surprised(store, load, options.rounds)
+            any_name(store, load, options.rounds)
+        finally:
+            store.clear()
 
 
 if __name__ == "__main__":

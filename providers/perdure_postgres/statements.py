@@ -24,6 +24,7 @@ from sqlalchemy import (
     Text,
     any_,
     bindparam,
+    func,
     literal,
 )
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
@@ -102,14 +103,18 @@ class Statements:
         _intake(self.tables.metadata)
         self.effects = {effect: self._effect(effect) for effect in ALL}
 
-        # At the front of every transaction that writes. The lock says that the hub may not be deleted meanwhile. To plan
-        # takes longer than to run most of these statements, and comes to the same whatever their values are.
+        # At the front of every transaction that writes. The lock says that the hub may not be deleted meanwhile. To
+        # plan most of these statements takes longer than to run them, and there is but one way to do each: by an index,
+        # row by row, however small a table is as yet.
         self.begin = self.text(
             """
             SELECT set_config('lock_timeout', '10s', true),
                    set_config('idle_in_transaction_session_timeout', '60s', true),
                    set_config('plan_cache_mode', 'force_generic_plan', true),
                    set_config('jit', 'off', true),
+                   set_config('enable_seqscan', 'off', true),
+                   set_config('enable_hashjoin', 'off', true),
+                   set_config('enable_mergejoin', 'off', true),
                    set_config('synchronous_commit',
                               CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on'
                               ELSE current_setting('synchronous_commit') END, true),
@@ -151,18 +156,24 @@ class Statements:
         self.key_block = self.text("SELECT nextval({key_blocks})")
 
         hot = ", ".join(f"i.{name}" for name in HOT)
-        # In the order of their keys, as everybody locks them. Who waits here sees what the other wrote.
+        # In the order of their keys, as everybody locks them. Who waits here sees what the other wrote. Where keys are
+        # listed no index is looked through for the hub, in which there may be anything: hence `+ 0`.
         self.rows = self.text(
             f"""
             SELECT {hot} FROM {{instances}} AS i
-            WHERE i.hub = %(hub)s AND i.key = ANY (ARRAY(
+            WHERE i.hub + 0 = %(hub)s AND i.key = ANY (ARRAY(
                 SELECT unnest(%(keys)s::bigint[])
-                UNION SELECT n.key FROM {{instances}} AS n WHERE n.hub = %(hub)s AND n.id = ANY (%(ids)s::text[])))
+                UNION SELECT n.key FROM unnest(%(ids)s::text[]) AS p (id)
+                JOIN {{instances}} AS n ON n.hub = %(hub)s AND n.id = p.id))
             ORDER BY i.key FOR UPDATE
             """
         )
         # Asked after the locks: an id that was replaced meanwhile has another key now.
-        self.keys_of = self.text("SELECT key FROM {instances} WHERE hub = %(hub)s AND id = ANY (%(ids)s::text[])")
+        self.keys_of = self.text(
+            """
+            SELECT n.key FROM unnest(%(ids)s::text[]) AS p (id) JOIN {instances} AS n ON n.hub = %(hub)s AND n.id = p.id
+            """
+        )
         self.headers = self.text(
             """
             SELECT m.instance, m.id, m.due, m.seq, m.control, m.client
@@ -188,7 +199,7 @@ class Statements:
         self.activity_rows = self.text(
             """
             SELECT key, token, fence, lease_until, hidden_until, attempt FROM {activities}
-            WHERE key = ANY (%(keys)s::bigint[]) AND hub = %(hub)s ORDER BY key FOR UPDATE
+            WHERE key = ANY (%(keys)s::bigint[]) AND hub + 0 = %(hub)s ORDER BY key FOR UPDATE
             """
         )
         self._takes_in()
@@ -206,7 +217,7 @@ class Statements:
             WHERE before < %(bytes)s ORDER BY seq
             """
         )
-        self.take_in = self.text("DELETE FROM {intake} WHERE hub = %(hub)s AND seq = ANY (%(seqs)s::bigint[])")
+        self.take_in = self.text("DELETE FROM {intake} WHERE hub + 0 = %(hub)s AND seq = ANY (%(seqs)s::bigint[])")
         # These run in sessions of other people's.
         put = """
             INSERT INTO {intake} (hub, kind, target, body, payload, input)
@@ -398,11 +409,9 @@ class Statements:
     def infos(self, fields: Fields) -> bytes:
         """Return the select of `info_select` for the ids `ids` of the hub `hub`."""
         columns = self.tables.instances.c
-        found = info_select(self.tables, fields).where(
-            columns.hub == bindparam("hub", type_=BigInteger()),
-            columns.id == any_(bindparam("ids", type_=ARRAY(Text))),
-        )
-        return str(found.compile(dialect=DIALECT)).encode()
+        asked = func.unnest(bindparam("ids", type_=ARRAY(Text))).table_valued("id", name="asked").render_derived()
+        found = info_select(self.tables, fields).join(asked, columns.id == asked.c.id)
+        return str(found.where(columns.hub == bindparam("hub", type_=BigInteger())).compile(dialect=DIALECT)).encode()
 
     def text(self, text: str) -> bytes:
         """Return a statement in which tables stand as `{instances}`."""

@@ -37,7 +37,7 @@ _OLDEST: Final = 150_000
 WAIT_S: Final = 10.0
 """How long a call waits for a connection before it raises `Transient`."""
 
-_PLANS_FOR_S: Final = (0.1, 10.0)
+_PLANS_FOR_S: Final = (1.0, 10.0)
 """The first and the longest time for which a session keeps its plans."""
 
 

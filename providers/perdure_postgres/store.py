@@ -71,8 +71,8 @@ class Store:
         """
 
         def run(db: Connection) -> T:
+            db.forget_plans()
             with db.pipeline():
-                db.forget_plans()
                 if not snapshot:
                     return work(db)
                 db.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -140,8 +140,8 @@ class Store:
     def _transaction(self, db: Connection, work: Callable[[Connection], T]) -> T:
         committing = False
         try:
+            db.forget_plans()
             with db.pipeline():
-                db.forget_plans()
                 db.run("BEGIN ISOLATION LEVEL READ COMMITTED")
                 result = work(db)
                 # Sent behind what was written last: where any of that fails, the server doesn't come to it.
